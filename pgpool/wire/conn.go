@@ -1,0 +1,360 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// Conn is one socket with its buffers. Only the task it is attached to may read
+// and write it; Shutdown and HungUp are safe for all goroutines.
+type Conn struct {
+	engine *Engine
+	fd     int
+	gen    uint32 // tells this Conn's events from those of an earlier user of fd
+	task   atomic.Pointer[Task]
+	state  atomic.Uint32
+	mark   func(error) error // dresses errors in the side they belong to
+	local  net.Addr
+	remote net.Addr
+
+	in   []byte // in[r:w] has arrived and is not consumed; nil while idle
+	r, w int
+	owed int // bytes of a frame under way that Forward has yet to pass on
+
+	out     []byte // composed and not sent
+	watched bool   // write readiness is reported
+
+	closeMu sync.Mutex // orders Close and Shutdown: a closed fd may belong to another
+	closed  bool
+}
+
+const (
+	readable = 1 << iota // a read may yield something: bytes, the end or an error
+	writable             // a write that would have blocked may go on
+	hungUp               // the peer has sent all it ever will
+)
+
+const (
+	smallBuffer = 16 << 10
+	largeBuffer = 64 << 10
+	maxUnsent   = 16 << 10 // composed bytes beyond which Write does not wait for Flush
+	copyLimit   = 4 << 10  // smaller pieces are copied behind what is composed, larger sent from where they lie
+)
+
+var (
+	smallPool = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largePool = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+func giveBack(b []byte) {
+	switch cap(b) {
+	case smallBuffer:
+		smallPool.Put((*[smallBuffer]byte)(b[:smallBuffer]))
+	case largeBuffer:
+		largePool.Put((*[largeBuffer]byte)(b[:largeBuffer]))
+	}
+}
+
+// Attach makes t the task that c wakes; nil leaves c unattended, as in a pool.
+func (c *Conn) Attach(t *Task) { c.task.Store(t) }
+
+// Mark sets how errors of this socket are dressed, so that whoever meets one
+// later knows the side it came from.
+func (c *Conn) Mark(f func(error) error) { c.mark = f }
+
+// LocalAddr and RemoteAddr are the addresses the socket had when it was adopted.
+func (c *Conn) LocalAddr() net.Addr  { return c.local }
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// Engine is the one that adopted c.
+func (c *Conn) Engine() *Engine { return c.engine }
+
+func (c *Conn) dress(err error) error {
+	if err == nil || c.mark == nil {
+		return err
+	}
+	return c.mark(err)
+}
+
+// Stirred tells whether anything has arrived, the end included, that has not
+// been read.
+func (c *Conn) Stirred() bool { return c.r < c.w || c.state.Load()&readable != 0 }
+
+// HungUp tells whether the peer has closed its side.
+func (c *Conn) HungUp() bool { return c.state.Load()&hungUp != 0 }
+
+// Buffered is the number of bytes that have arrived and are not consumed.
+func (c *Conn) Buffered() int { return c.w - c.r }
+
+// Bytes are the buffered bytes; they are valid until the next read.
+func (c *Conn) Bytes() []byte { return c.in[c.r:c.w] }
+
+// Skip consumes n buffered bytes.
+func (c *Conn) Skip(n int) {
+	if n > c.w-c.r {
+		panic("wire: skip beyond the buffer")
+	}
+	c.r += n
+}
+
+// Release gives the buffers back if they are empty. Call it before a wait that
+// may be long.
+func (c *Conn) Release() {
+	if c.r == c.w && c.in != nil {
+		giveBack(c.in)
+		c.in, c.r, c.w = nil, 0, 0
+	}
+	if len(c.out) == 0 && c.out != nil {
+		giveBack(c.out)
+		c.out = nil
+	}
+}
+
+// room makes space for at least one more byte, and for want bytes in all from
+// the read position on.
+func (c *Conn) room(want int) {
+	if c.in == nil {
+		if want <= smallBuffer {
+			c.in = smallPool.Get().(*[smallBuffer]byte)[:]
+		} else {
+			c.in = make([]byte, want)
+		}
+		c.r, c.w = 0, 0
+		return
+	}
+	if c.r == c.w {
+		full := c.w == len(c.in) // the last read took all it could: a large result is passing
+		c.r, c.w = 0, 0
+		if full && len(c.in) == smallBuffer {
+			giveBack(c.in)
+			c.in = largePool.Get().(*[largeBuffer]byte)[:]
+		}
+	}
+	if c.w < len(c.in) && len(c.in)-c.r >= want {
+		return
+	}
+	if have := c.w - c.r; want <= len(c.in) && have < len(c.in) {
+		copy(c.in, c.in[c.r:c.w])
+		c.r, c.w = 0, have
+		return
+	}
+	size := max(2*len(c.in), want)
+	bigger := make([]byte, size)
+	c.w = copy(bigger, c.in[c.r:c.w])
+	c.r = 0
+	giveBack(c.in)
+	c.in = bigger
+}
+
+// TryFill reads what has arrived, once, and never waits. It reports false when
+// there is nothing yet, and io.EOF (dressed) when the peer has closed.
+func (c *Conn) TryFill() (bool, error) { return c.tryFill(0) }
+
+func (c *Conn) tryFill(want int) (bool, error) {
+	if c.state.Load()&readable == 0 {
+		return false, nil
+	}
+	c.room(want)
+	c.state.And(^uint32(readable)) // before the read, lest news that arrive during it be lost
+	for {
+		n, errno := rawRead(c.fd, c.in[c.w:])
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			return false, nil
+		case errno != 0:
+			c.state.Or(readable)
+			return false, c.dress(errno)
+		case n == 0:
+			c.state.Or(readable | hungUp)
+			return false, c.dress(io.EOF)
+		}
+		// A full read may have left something; and after a hang-up no further
+		// event will come.
+		if c.w+n == len(c.in) || c.state.Load()&hungUp != 0 {
+			c.state.Or(readable)
+		}
+		c.w += n
+		return true, nil
+	}
+}
+
+// Fill waits until at least one more byte has been buffered.
+func (c *Conn) Fill() error { return c.fill(0) }
+
+func (c *Conn) fill(want int) error {
+	for {
+		if ok, err := c.tryFill(want); ok || err != nil {
+			return err
+		}
+		if err := c.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Conn) wait() error {
+	t := c.task.Load()
+	if t == nil {
+		return errors.New("wire: wait on a connection that belongs to no task")
+	}
+	return t.Wait(c)
+}
+
+// Need waits until n bytes are buffered, however large n is.
+func (c *Conn) Need(n int) error {
+	for c.w-c.r < n {
+		if err := c.fill(n); err != nil {
+			if errors.Is(err, io.EOF) && c.w > c.r {
+				return c.dress(io.ErrUnexpectedEOF)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Write adds p to what is composed. Large pieces and large backlogs go out at
+// once, so it may wait like Flush.
+func (c *Conn) Write(p []byte) (int, error) {
+	if len(c.out)+len(p) > maxUnsent {
+		if err := c.Flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > copyLimit {
+			return len(p), c.send(p)
+		}
+	}
+	if c.out == nil {
+		c.out = smallPool.Get().(*[smallBuffer]byte)[:0]
+	}
+	c.out = append(c.out, p...)
+	return len(p), nil
+}
+
+// Unsent is the number of composed bytes.
+func (c *Conn) Unsent() int { return len(c.out) }
+
+// Flush sends what is composed and waits until the kernel has taken all of it.
+func (c *Conn) Flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	err := c.send(c.out)
+	c.out = c.out[:0]
+	if cap(c.out) > 4*smallBuffer {
+		c.out = nil // a large message passed; do not keep its room
+	}
+	return err
+}
+
+func (c *Conn) send(p []byte) error {
+	for len(p) > 0 {
+		n, err := c.trySend(p)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		if len(p) == 0 {
+			return nil
+		}
+		t := c.task.Load()
+		if t == nil {
+			return errors.New("wire: wait on a connection that belongs to no task")
+		}
+		if _, err := t.waitWritable(c, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trySend sends what the kernel takes now. After a short count the writable
+// flag is down and an event will raise it.
+func (c *Conn) trySend(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		c.state.And(^uint32(writable))
+		n, errno := rawSend(c.fd, p[sent:])
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			if !c.watched {
+				c.watched = true
+				if err := c.engine.watchWrites(c); err != nil {
+					return sent, c.dress(err)
+				}
+			}
+			return sent, nil
+		case errno != 0:
+			return sent, c.dress(errno)
+		}
+		sent += n
+	}
+	return sent, nil
+}
+
+// FlushUnless sends what is composed, but stops waiting when other has
+// something to read. It reports whether all was sent; if not, read other and
+// call again. This keeps two peers that both insist on speaking from blocking
+// each other through us.
+func (c *Conn) FlushUnless(other *Conn) (bool, error) {
+	for len(c.out) > 0 {
+		n, err := c.trySend(c.out)
+		if err != nil {
+			return false, err
+		}
+		rest := copy(c.out, c.out[n:])
+		c.out = c.out[:rest]
+		if rest == 0 {
+			break
+		}
+		if busy, err := c.task.Load().waitWritable(c, other); busy || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Shutdown ends both directions: whoever waits on c sees the end of the stream.
+// The descriptor stays open until Close.
+func (c *Conn) Shutdown() {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if !c.closed {
+		syscall.Shutdown(c.fd, syscall.SHUT_RDWR)
+	}
+}
+
+// Close closes the socket. What is composed and not flushed is lost.
+func (c *Conn) Close() error {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	c.task.Store(nil)
+	if slot, err := c.engine.slot(c.fd); err == nil {
+		slot.CompareAndSwap(c, nil)
+	}
+	giveBack(c.in)
+	giveBack(c.out)
+	c.in, c.out, c.r, c.w = nil, nil, 0, 0
+	return syscall.Close(c.fd)
+}
+
+// String names the peer, for logs.
+func (c *Conn) String() string {
+	if c.remote == nil {
+		return fmt.Sprintf("fd %d", c.fd)
+	}
+	return c.remote.String()
+}

@@ -1,0 +1,17 @@
+// Package wire moves PostgreSQL frames between sockets: peek, open or forward.
+//
+// It knows how bytes are framed and how they are waited for, never what a
+// statement means. A Conn is one socket with its two buffers; a Task is the
+// conversation that uses one or more of them and the only one that waits. What
+// stands behind the waiting is the Engine: an epoll loop that marks sockets
+// readable and wakes the task that owns them. Session code reads as a plain
+// conversation whichever way the engine runs it.
+//
+// What a frame costs: a header peek in the buffer it arrived in, and its bytes
+// copied once (small) or not at all (large) on the way out. A burst is one
+// read(2) and one write(2) per side. A short read is taken for a drained socket,
+// so no read fails only to learn that; an idle Conn holds no buffer.
+//
+// Control messages are built with pgproto3. To teach the relay a new message,
+// see the letters in frame.go; to wait differently, see engine.go.
+package wire

@@ -1,0 +1,101 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The codes that may stand where a startup packet has its protocol version.
+const (
+	cancelCode = 80877102
+	sslCode    = 80877103
+	gssCode    = 80877104
+)
+
+// MaxStartup is the largest first packet a client may send, as in PostgreSQL.
+const MaxStartup = 10000
+
+// Hello is the first packet of a connection. Exactly one of its kinds is set.
+type Hello struct {
+	SSL, GSS bool
+	Cancel   *CancelKey
+	Startup  *Startup
+}
+
+// CancelKey names a session to be cancelled.
+type CancelKey struct {
+	PID    uint32
+	Secret string // bytes; 4 of them in protocol 3.0
+}
+
+// Param is one setting of a startup packet, in the order sent.
+type Param struct{ Name, Value string }
+
+// Startup is a client's wish to begin a session.
+type Startup struct {
+	Minor  int // of protocol 3
+	Params []Param
+}
+
+// Lookup returns the last value given for name.
+func (s *Startup) Lookup(name string) (string, bool) {
+	for i := len(s.Params) - 1; i >= 0; i-- {
+		if s.Params[i].Name == name {
+			return s.Params[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Hello waits for a connection's first packet. Anything that is not one is an
+// *Error to be sent to whoever it is.
+func (c *Conn) Hello() (*Hello, error) {
+	if err := c.Need(4); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(c.Bytes())
+	if size < 8 || size > MaxStartup {
+		return nil, Fatal("08P01", "invalid length of startup packet")
+	}
+	if err := c.Need(int(size)); err != nil {
+		return nil, err
+	}
+	body := c.Bytes()[4:size]
+	defer c.Skip(int(size))
+	code := binary.BigEndian.Uint32(body)
+	body = body[4:]
+	switch code {
+	case sslCode, gssCode:
+		if len(body) != 0 {
+			return nil, Fatal("08P01", "invalid length of startup packet")
+		}
+		return &Hello{SSL: code == sslCode, GSS: code == gssCode}, nil
+	case cancelCode:
+		if len(body) < 8 || len(body) > 4+256 {
+			return nil, Fatal("08P01", "invalid length of query cancel packet")
+		}
+		return &Hello{Cancel: &CancelKey{PID: binary.BigEndian.Uint32(body), Secret: string(body[4:])}}, nil
+	}
+	if major := code >> 16; major != 3 {
+		return nil, Fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.0", major, code&0xffff))
+	}
+	s := &Startup{Minor: int(code & 0xffff)}
+	for {
+		name, rest, ok := CString(body)
+		if !ok {
+			return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+		}
+		if len(name) == 0 {
+			if len(rest) != 0 {
+				return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+			}
+			return &Hello{Startup: s}, nil
+		}
+		value, rest, ok := CString(rest)
+		if !ok {
+			return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+		}
+		s.Params = append(s.Params, Param{Name: string(name), Value: string(value)})
+		body = rest
+	}
+}

@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"sync/atomic"
+)
+
+// Task is one conversation: the goroutine that reads and writes a set of Conns
+// and waits for them. Only Interrupt may be called from elsewhere.
+type Task struct {
+	token chan struct{} // holds one token when something may have happened
+	cause atomic.Pointer[error]
+}
+
+// NewTask makes a task without connections; Conn.Attach gives it some.
+func (e *Engine) NewTask() *Task {
+	return &Task{token: make(chan struct{}, 1)}
+}
+
+func (t *Task) wake() {
+	select {
+	case t.token <- struct{}{}:
+	default:
+	}
+}
+
+// Interrupt makes the task's present wait, or its next one, return cause. The
+// first of several causes wins. Safe for all goroutines.
+func (t *Task) Interrupt(cause error) {
+	t.cause.CompareAndSwap(nil, &cause)
+	t.wake()
+}
+
+// Interrupted tells the cause of an interrupt that no wait has returned yet,
+// and nil if there is none. It does not consume it.
+func (t *Task) Interrupted() error {
+	if p := t.cause.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Forgive drops an interrupt that came too late to matter, such as a time limit
+// for a step that has been completed.
+func (t *Task) Forgive() { t.cause.Store(nil) }
+
+// Wait returns when one of conns has something to read (or its peer has gone),
+// or with the cause of an interrupt. Nil conns are passed over.
+func (t *Task) Wait(conns ...*Conn) error {
+	for {
+		if p := t.cause.Load(); p != nil {
+			t.cause.Store(nil)
+			return *p
+		}
+		for _, c := range conns {
+			if c != nil && c.state.Load()&readable != 0 {
+				return nil
+			}
+		}
+		<-t.token
+	}
+}
+
+// waitWritable returns when c takes bytes again. also, if not nil, ends the wait
+// when it becomes readable, which is reported as true.
+func (t *Task) waitWritable(c, also *Conn) (bool, error) {
+	for {
+		if p := t.cause.Load(); p != nil {
+			t.cause.Store(nil)
+			return false, *p
+		}
+		if c.state.Load()&writable != 0 {
+			return false, nil
+		}
+		if also != nil && also.state.Load()&readable != 0 {
+			return true, nil
+		}
+		<-t.token
+	}
+}
