@@ -44,7 +44,11 @@ func Relay(m Method, c Client) Plan {
 	case c.Stored.Form() == FormNone && c.Conceal:
 		return Plan{Ask: ask, Mock: true}
 	}
-	return Plan{Refuse: misfit(m, c.Stored, c.User)}
+	e := misfit(m, c.Stored, c.User)
+	if c.Stored.Form() == FormNone {
+		e.Hint += hintAskClear
+	}
+	return Plan{Refuse: e}
 }
 
 // Methods of pool_hba.conf this room can carry out.
@@ -115,7 +119,11 @@ func Present(m Method, method string, c Client, proven Credential) Plan {
 	case m.Kind == KindUnsupported:
 		return Plan{Refuse: unsupported(m)}
 	case !fits(m, proven):
-		return Plan{Refuse: misfit(m, proven, c.User)}
+		e := misfit(m, proven, c.User)
+		if method == HBATrust && proven.Form() == FormNone {
+			e.Hint += hintAskPassword
+		}
+		return Plan{Refuse: e}
 	}
 	return Plan{Known: proven}
 }

@@ -29,12 +29,9 @@ type Frontend interface {
 // Backend is the server's side of the conversation.
 type Backend interface {
 	// ReceiveAuth returns the body of the next authentication request ('R').
-	// It is valid until the next call. An ErrorResponse comes as an error
-	// which has, somewhere in its chain, a method
-	//
-	//	ServerError() (sqlState, message string)
-	//
-	// Any other error means that the server could not be heard.
+	// It is valid until the next call. An ErrorResponse comes as an error with
+	// a *wire.Error in its chain; any other error means that the server could
+	// not be heard.
 	ReceiveAuth() (body []byte, err error)
 	// SendPassword sends one password message ('p') with this body and
 	// flushes it. The body is not kept.

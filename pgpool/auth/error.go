@@ -1,6 +1,6 @@
 package auth
 
-import "errors"
+import "pgpool-go/pgpool/wire"
 
 // Error is a login that was refused, in the words the client is to read. The
 // words of Message and Detail are the original's where it has words that help.
@@ -18,6 +18,16 @@ func (e *Error) Error() string {
 		return e.Message
 	}
 	return e.Message + ": " + e.Detail
+}
+
+// As lets a reader who asks for what to send to the client find it here, and not
+// the server's words further down.
+func (e *Error) As(target any) bool {
+	out, ok := target.(**wire.Error)
+	if ok {
+		*out = &wire.Error{Severity: e.Severity, Code: e.SQLState, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	}
+	return ok
 }
 
 // Unwrap gives the server's own error, where a server refused.
@@ -42,14 +52,4 @@ func (e *Error) hint(text string) *Error {
 func (e *Error) because(err error) *Error {
 	e.cause = err
 	return e
-}
-
-// serverError finds an ErrorResponse in what ReceiveAuth returned.
-func serverError(err error) (state, message string, found bool) {
-	var e interface{ ServerError() (string, string) }
-	if !errors.As(err, &e) {
-		return "", "", false
-	}
-	state, message = e.ServerError()
-	return state, message, true
 }

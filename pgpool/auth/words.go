@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"pgpool-go/pgpool/wire"
 )
 
 // What a client reads when it is refused. Message and Detail keep the words of
@@ -25,6 +28,10 @@ const (
 	detailDecrypt  = "unable to decrypt password from pool_passwd"
 	hintDecrypt    = "verify the valid pool_key exists"
 	hintLog        = "see pgpool log for details"
+
+	// What else than an entry in pool_passwd would help, appended to the hint.
+	hintAskClear    = " Or set allow_clear_text_frontend_auth to on, so that the client is asked for its password in clear text."
+	hintAskPassword = " Or let pool_hba.conf ask for the password instead of trust."
 )
 
 // wrong is a client whose answer does not agree with what is known: E7, E8, E9.
@@ -86,7 +93,7 @@ func misfit(m Method, c Credential, user string) *Error {
 	case FormKeys:
 		return e.hint(fmt.Sprintf("The SCRAM verifier for \"%s\" is not the one of this server, or the server asks for %s: store the password with pg_enc, or the same verifier on every server.", name, m))
 	}
-	return e.hint(fmt.Sprintf("Add \"%s\" to pool_passwd with pg_enc, or set allow_clear_text_frontend_auth to on.", name))
+	return e.hint(fmt.Sprintf("Add \"%s\" to pool_passwd with pg_enc.", name))
 }
 
 // unsupported is a server asking for what pgpool cannot do.
@@ -101,17 +108,17 @@ func unsupported(m Method) *Error {
 // user gets ours with its own as the reason: E4, E5, E6. Errors of the socket
 // pass as they are, with one phrase.
 func refused(m Method, user string, err error) error {
-	state, message, ok := serverError(err)
+	said, ok := errors.AsType[*wire.Error](err)
 	if !ok {
 		return fmt.Errorf("authenticate with server: %w", err)
 	}
-	if !strings.HasPrefix(state, "28") {
+	if !strings.HasPrefix(said.Code, "28") {
 		return err
 	}
 	if m.Kind == KindMD5 || m.Kind == KindPassword {
-		return fatal(state, wordsAny, fmt.Sprintf("password authentication failed for user \"%s\"", plainName(user))).because(err)
+		return fatal(said.Code, wordsAny, fmt.Sprintf("password authentication failed for user \"%s\"", plainName(user))).because(err)
 	}
-	return fatal(state, wordsBackend, message).because(err)
+	return fatal(said.Code, wordsBackend, said.Message).because(err)
 }
 
 // babble is a server that does not speak the protocol.
