@@ -1,0 +1,261 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// loader reads one pgpool.conf, with what it includes, into a Config.
+type loader struct {
+	c        *Config
+	set      map[string]bool   // names set in this reading, as in Config.sources
+	legacy   map[string]oldSet // old parameters that settleLegacy maps together
+	notices  []Notice
+	problems []*Error // values that cannot be right, in file order
+}
+
+// Load reads pgpool.conf. The error, an *Error, is the first of what cannot be
+// right; further ones are among the notices. A missing file is no error: it
+// means defaults, and a warning, as in the original.
+func Load(p Paths) (*Config, []Notice, error) {
+	paths, err := p.resolve()
+	if err != nil {
+		return nil, nil, &Error{Text: "could not determine the working directory", Detail: err.Error(), Err: err}
+	}
+	c := Default()
+	c.Paths = paths
+	c.sources, c.told = map[string]Source{}, map[string]bool{}
+	l := newLoader(c)
+	all, bad := l.read(paths.Conf, 0)
+	switch {
+	case bad != nil && errors.Is(bad.Err, fs.ErrNotExist) && bad.File == paths.Conf && bad.Line == 0:
+		warn := bad.notice(LevelWarning)
+		warn.Detail = "using default configuration parameter values"
+		l.notices = append(l.notices, warn)
+	case bad != nil:
+		return nil, l.notices, bad
+	}
+	l.apply(all)
+	l.finish()
+	l.problems = append(l.problems, c.crossCheck()...)
+	if len(l.problems) > 0 {
+		for _, p := range l.problems[1:] {
+			l.notices = append(l.notices, p.notice(LevelError))
+		}
+		return nil, l.notices, l.problems[0]
+	}
+	return c, l.notices, nil
+}
+
+func newLoader(c *Config) *loader {
+	return &loader{c: c, set: map[string]bool{}, legacy: map[string]oldSet{}}
+}
+
+const maxInclude = 10
+
+// read returns the assignments of a file in order, those of included files in the place of the include.
+func (l *loader) read(file string, depth int) ([]assignment, *Error) {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &Error{File: file, Text: fmt.Sprintf("could not open configuration file: %q", file), Detail: reason(err), Err: err}
+	}
+	own, bad := statements(file, string(src))
+	if bad != nil {
+		return nil, bad
+	}
+	var all []assignment
+	for _, a := range own {
+		if a.name != "include" {
+			all = append(all, a)
+			continue
+		}
+		included := a.value
+		if !filepath.IsAbs(included) {
+			included = filepath.Join(filepath.Dir(file), included)
+		}
+		if depth == maxInclude {
+			return nil, (&Error{Text: fmt.Sprintf("could not open configuration file %q: maximum nesting depth exceeded", included)}).in(a)
+		}
+		inner, bad := l.read(included, depth+1)
+		if bad != nil {
+			if bad.File == included && bad.Line == 0 {
+				bad = bad.in(a)
+			}
+			return nil, bad
+		}
+		all = append(all, inner...)
+	}
+	return all, nil
+}
+
+// reason is what an operating system error says without the file's name.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// in says where a value was set; the place is part of the detail, so that it
+// reaches the log whatever prints the error.
+func (e *Error) in(a assignment) *Error {
+	e.File, e.Line = a.file, a.line
+	e.Detail = located(e.Detail, a)
+	return e
+}
+
+func located(detail string, a assignment) string {
+	where := fmt.Sprintf("file %q, line %d", a.file, a.line)
+	if detail == "" {
+		return where
+	}
+	return detail + " (" + where + ")"
+}
+
+// warn tells the operator once per parameter and process.
+func (l *loader) warn(about string, a assignment, text, detail, hint string) {
+	if l.c.told[about] {
+		return
+	}
+	l.c.told[about] = true
+	l.notices = append(l.notices, Notice{Level: LevelWarning, File: a.file, Line: a.line, Text: text, Detail: located(detail, a), Hint: hint})
+}
+
+func (l *loader) fail(a assignment, e *Error) { l.problems = append(l.problems, e.in(a)) }
+
+// apply gives effect to the assignments, later ones over earlier ones.
+func (l *loader) apply(all []assignment) {
+	for _, a := range all {
+		if s, index, ok := l.resolve(&a); ok {
+			l.put(s, index, a)
+		}
+	}
+	l.settleLegacy()
+}
+
+// put sets one value; a is where it came from.
+func (l *loader) put(s *Setting, index int, a assignment) {
+	name := s.title(index)
+	if s.Name == "backend_flag" && strings.Contains(a.value, "ALWAYS_MASTER") {
+		l.warn("ALWAYS_MASTER", a, `backend flag "ALWAYS_MASTER" is now named "ALWAYS_PRIMARY"`, "", `Use "ALWAYS_PRIMARY" instead.`)
+		a.value = strings.ReplaceAll(a.value, "ALWAYS_MASTER", "ALWAYS_PRIMARY")
+	}
+	if bad := s.cell(l.c, index).parse(name, a.value); bad != nil {
+		l.fail(a, bad)
+		return
+	}
+	l.set[name] = true
+	l.c.sources[name] = Source{File: a.file, Line: a.line, Value: a.value}
+}
+
+// resolve finds the setting an assignment is about. What it cannot be about is
+// told to the operator and passed over; old names may change a's value.
+func (l *loader) resolve(a *assignment) (s *Setting, index int, ok bool) {
+	if s := byName[a.name]; s != nil && !s.numbered() {
+		return s, plain, true
+	}
+	if old, index, ok := findLegacy(a.name); ok {
+		return l.resolveLegacy(old, index, a)
+	}
+	s, digits := family(a.name)
+	if s == nil {
+		l.unknown(*a)
+		return nil, 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	switch {
+	case digits == "":
+		l.warn(a.name, *a, fmt.Sprintf("parameter %q expects the index value", a.name), "The setting is ignored.",
+			fmt.Sprintf("Numbers go from 0 to %d, as in %q.", s.Family.size()-1, s.title(0)))
+	case strings.Trim(digits, "0123456789") != "":
+		l.warn(a.name, *a, fmt.Sprintf("invalid index value for parameter %q ", a.name),
+			"index part contains the invalid non digit character; the setting is ignored", "")
+	case err != nil || n >= s.Family.size():
+		l.warn(a.name, *a, fmt.Sprintf("%s index outside the valid range for parameter %q (0 .. %d)", digits, a.name, s.Family.size()-1),
+			"The setting is ignored.", "")
+	default:
+		return s, n, true
+	}
+	return nil, 0, false
+}
+
+// family finds the numbered setting whose name is the longest beginning of name.
+func family(name string) (s *Setting, rest string) {
+	for i := range table {
+		t := &table[i]
+		if t.Family != Single && strings.HasPrefix(name, t.Name) && (s == nil || len(t.Name) > len(s.Name)) {
+			s, rest = t, name[len(t.Name):]
+		}
+	}
+	return s, rest
+}
+
+func (l *loader) unknown(a assignment) {
+	hint := "The setting is ignored."
+	if near := nearest(a.name); near != "" {
+		hint = fmt.Sprintf("Did you mean %q? The setting is ignored.", near)
+	}
+	l.warn(a.name, a, fmt.Sprintf("unrecognized configuration parameter %q", a.name), "", hint)
+}
+
+// finish derives what follows from the assignments as a whole.
+func (l *loader) finish() {
+	c := l.c
+	for i := range table {
+		s := &table[i]
+		if s.Family != Override {
+			continue
+		}
+		value := s.cell(c, plain).get()
+		for n := range s.Family.size() {
+			if _, own := c.sources[s.title(n)]; !own {
+				s.cell(c, n).put(value)
+			}
+		}
+	}
+	for i := range c.num.backends {
+		b := &c.num.backends[i]
+		if b.Used() && b.Hostname == "" {
+			b.Hostname = l.socketDir()
+			l.notices = append(l.notices, Notice{Level: LevelLog, Text: "initializing pool configuration",
+				Detail: fmt.Sprintf("empty backend_hostname%d, use PostgreSQL's default unix socket path (%s)", i, b.Hostname)})
+		}
+	}
+	c.seal()
+	if c.UseWatchdog {
+		l.nodeID()
+	}
+}
+
+// defaultSocketDir is where PostgreSQL's sockets are when nobody says otherwise.
+const defaultSocketDir = "/tmp"
+
+func (l *loader) socketDir() string {
+	if old, ok := l.legacy["backend_socket_dir"]; ok && old.value != "" {
+		return old.value
+	}
+	return defaultSocketDir
+}
+
+// nodeID reads pgpool_node_id. A file with the watchdog's old names knows no
+// such file: the node such a file speaks for then has the number 0.
+func (l *loader) nodeID() {
+	id, err := LoadNodeID(l.c.NodeIDFile())
+	switch bad, _ := errors.AsType[*Error](err); {
+	case bad == nil:
+		l.c.NodeID = id
+	case errors.Is(err, fs.ErrNotExist) && l.oldWatchdog():
+		l.c.NodeID = 0
+		l.notices = append(l.notices, Notice{Level: LevelWarning, File: bad.File,
+			Text:   fmt.Sprintf("pgpool_node_id file %q does not exist", bad.File),
+			Detail: "the watchdog is configured with its old parameters; this pgpool takes the node id 0",
+			Hint:   "Give every pgpool of the cluster its own pgpool_node_id file."})
+	default:
+		l.problems = append(l.problems, bad)
+	}
+}
