@@ -21,7 +21,9 @@ var ErrInvalidResponse = errors.New("command failed. invalid response")
 // PacketTypeError is a reply of a type no server sends.
 type PacketTypeError byte
 
-func (e PacketTypeError) Error() string { return fmt.Sprintf("invalid PCP packet type =%q", string(rune(e))) }
+func (e PacketTypeError) Error() string {
+	return fmt.Sprintf("invalid PCP packet type =%q", string(rune(e)))
+}
 
 // Client asks a server, ours or the original of any version: rows are
 // understood with the fields of 4.3 and of later ones. One command at a time;
@@ -96,7 +98,7 @@ func (c *Client) receive(want byte) (values, error) {
 // more use.
 func (c *Client) Login(user, password string) error {
 	if len(user) > maxName {
-		return fmt.Errorf("PCP authorization failed. username too long.")
+		return errors.New("PCP authorization failed. username too long.")
 	}
 	if err := c.send('M', nil); err != nil {
 		return err

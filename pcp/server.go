@@ -59,6 +59,7 @@ func Serve(ctx context.Context, ln net.Listener, admin Admin, options func() Opt
 			defer nc.Close()
 			if !d.enter(c) {
 				c.send(ctx, fatal("sorry, too many PCP connections already", "").append(nil))
+				c.linger()
 				return
 			}
 			defer d.leave(c)
