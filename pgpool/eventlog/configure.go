@@ -15,13 +15,13 @@ import (
 // lines that have no file.
 func (l *Journal) Configure(c *conf.Config) error {
 	s := &settings{
-		min:       minimum(c),
+		min:       LevelOf(c.LogMinMessages),
 		verbosity: verbosityOf(c),
 		prefix:    compile(c.LogLinePrefix),
 		facility:  (16 + int(c.SyslogFacility)) << 3,
 		ident:     c.SyslogIdent,
 	}
-	for destination := range strings.SplitSeq(c.LogDestination, ",") {
+	for _, destination := range c.LogDestination {
 		switch strings.ToLower(strings.TrimSpace(destination)) {
 		case "stderr":
 			s.stderr = true
@@ -54,9 +54,10 @@ func (l *Journal) Configure(c *conf.Config) error {
 	return errors.Join(errs...)
 }
 
-// minimum is the least level that c lets into the log.
-func minimum(c *conf.Config) slog.Level {
-	switch c.LogMinMessages {
+// LevelOf is the log's name for a level of the configuration: of
+// log_min_messages, or of a conf.Notice.
+func LevelOf(level conf.LogLevel) slog.Level {
+	switch level {
 	case conf.LevelDebug5:
 		return Debug5
 	case conf.LevelDebug4:

@@ -51,7 +51,7 @@ func received(t *testing.T, conn *net.UnixConn) string {
 func TestSyslog(t *testing.T) {
 	daemon := listenSyslog(t)
 	l, w := configured(t, func(c *conf.Config) {
-		c.LogDestination = "syslog"
+		c.LogDestination = []string{"syslog"}
 		c.SyslogFacility = 3
 		c.SyslogIdent = "pool"
 	})
@@ -86,7 +86,7 @@ func TestSyslogPieces(t *testing.T) {
 
 func TestSyslogDaemonRestarts(t *testing.T) {
 	daemon := listenSyslog(t)
-	l, _ := configured(t, func(c *conf.Config) { c.LogDestination = "syslog" })
+	l, _ := configured(t, func(c *conf.Config) { c.LogDestination = []string{"syslog"} })
 	l.Logger().Log(ctx, Log, "one")
 	received(t, daemon)
 	daemon.Close()
@@ -101,7 +101,7 @@ func TestSyslogDaemonRestarts(t *testing.T) {
 
 func TestBothDestinations(t *testing.T) {
 	daemon := listenSyslog(t)
-	l, w := configured(t, func(c *conf.Config) { c.LogDestination = "stderr, syslog" })
+	l, w := configured(t, func(c *conf.Config) { c.LogDestination = []string{"stderr", "syslog"} })
 	l.Logger().Log(ctx, Error, "x")
 	if got := received(t, daemon); got != "<132>pgpool[PID]: [1-1] main: ERROR:  x" {
 		t.Errorf("syslog got %q", got)

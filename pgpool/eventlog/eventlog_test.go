@@ -38,7 +38,7 @@ func (w *writes) take() string {
 
 func config(change func(*conf.Config)) *conf.Config {
 	c := &conf.Config{
-		LogDestination:    "stderr",
+		LogDestination:    []string{"stderr"},
 		LogLinePrefix:     "%a: ",
 		LogMinMessages:    conf.LevelWarning,
 		LogErrorVerbosity: conf.VerbosityDefault,

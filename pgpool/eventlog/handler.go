@@ -49,7 +49,7 @@ type handler struct {
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 	if h.config != nil {
 		if c := h.config(); c != nil {
-			return level >= minimum(c)
+			return level >= LevelOf(c.LogMinMessages)
 		}
 	}
 	return level >= h.log.settings.Load().min
