@@ -73,7 +73,7 @@ func receiveText(f Frontend, ask Ask, message string, request []byte) (string, e
 		return "", err
 	}
 	switch end := bytes.IndexByte(body, 0); {
-	case len(body) > maxPassword, end != len(body)-1:
+	case len(body) > maxPassword, end < 0, end != len(body)-1:
 		return "", malformed(message, errors.New("invalid password packet size"))
 	case end == 0:
 		return "", fatal(stateWrongPassword, message, "empty password returned by client")
@@ -95,7 +95,7 @@ func challengePassword(f Frontend, user string, p Plan) (Credential, error) {
 	case FormMD5:
 		agrees = same(StoredMD5(password, user), p.Known.text())
 	case FormVerifier:
-		agrees = p.Known.held.verifier.Check(password)
+		agrees = p.Known.held().verifier.Check(password)
 	}
 	if !agrees || p.Mock {
 		return Credential{}, wrong(p.Ask, user)
@@ -186,7 +186,7 @@ func challengeSCRAM(f Frontend, user string, p Plan) (Credential, error) {
 // too: nothing tells it from another.
 func verifierFor(user string, p Plan) (Verifier, error) {
 	if p.Known.Form() == FormVerifier && !p.Mock {
-		return p.Known.held.verifier, nil
+		return p.Known.held().verifier, nil
 	}
 	salt := sign(processSecret[:], "salt "+user)
 	password := p.Known.text()

@@ -31,9 +31,14 @@ func (f Form) String() string {
 // prints it and however deep inside other values it lies.
 type Credential struct {
 	form Form
-	// held is a pointer so that fmt does not reach the secret when the
-	// Credential is an unexported field, where its methods are not asked.
-	held *held
+	// held gives the secret; nil: none. It is a function so that fmt does not
+	// reach the secret when the Credential is an unexported field, where its
+	// methods are not asked.
+	held func() *held
+}
+
+func hold(form Form, h held) Credential {
+	return Credential{form, func() *held { return &h }}
 }
 
 type held struct {
@@ -44,17 +49,17 @@ type held struct {
 
 // Plain is the password itself.
 func Plain(password string) Credential {
-	return Credential{FormPlain, &held{text: password}}
+	return hold(FormPlain, held{text: password})
 }
 
 // Hashed is an md5 hash as PostgreSQL and pool_passwd store it, see StoredMD5.
 func Hashed(md5 string) Credential {
-	return Credential{FormMD5, &held{text: md5}}
+	return hold(FormMD5, held{text: md5})
 }
 
 // Verified is a SCRAM verifier as PostgreSQL stores it, see ParseVerifier.
 func Verified(v Verifier) Credential {
-	return Credential{FormVerifier, &held{verifier: v}}
+	return hold(FormVerifier, held{verifier: v})
 }
 
 // Unreadable is an entry of pool_passwd which cannot be decrypted.
@@ -63,7 +68,7 @@ func Unreadable() Credential { return Credential{form: FormUnreadable} }
 // passed is what is left of a client's proof checked against v: enough to log
 // in to every server that stores the same verifier.
 func passed(v Verifier, client Key) Credential {
-	return Credential{FormKeys, &held{verifier: v, client: client}}
+	return hold(FormKeys, held{verifier: v, client: client})
 }
 
 // Form tells the shape, which is no secret.
@@ -73,7 +78,7 @@ func (c Credential) text() string {
 	if c.held == nil {
 		return ""
 	}
-	return c.held.text
+	return c.held().text
 }
 
 // Digest stands for a Credential where it has to be compared or be part of a
@@ -85,7 +90,8 @@ type Digest [16]byte
 func (c Credential) Digest() Digest {
 	mac := hmac.New(sha256.New, processSecret[:])
 	mac.Write([]byte{'d', byte(c.form)})
-	if h := c.held; h != nil {
+	if c.held != nil {
+		h := c.held()
 		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(h.text))))
 		mac.Write([]byte(h.text))
 		v := h.verifier

@@ -161,9 +161,9 @@ func keysFor(c Credential, s serverFirst) (k scramKeys, ok bool, err error) {
 		k, err = salted.keys(c.text(), s.salt, s.iterations)
 		return k, err == nil, err
 	}
-	v := c.held.verifier
+	v := c.held().verifier
 	if v.Iterations != s.iterations || string(v.Salt) != string(s.salt) {
 		return k, false, nil
 	}
-	return scramKeys{client: c.held.client, stored: sha256.Sum256(c.held.client[:]), server: v.ServerKey}, true, nil
+	return scramKeys{client: c.held().client, stored: sha256.Sum256(c.held().client[:]), server: v.ServerKey}, true, nil
 }
