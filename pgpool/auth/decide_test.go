@@ -239,3 +239,19 @@ func describe(t *testing.T, name string) string {
 	}
 	return out
 }
+
+func TestWordsOfRules(t *testing.T) {
+	e := Admit(HBAReject, Client{User: "a\nb", Database: `d"`, Host: "[local]", SSL: true}).Refuse
+	if want := `no pool_hba.conf entry for host "[local]", user "a?b", database "d"", SSL on`; e.Detail != want {
+		t.Errorf("%s, expected %s", e.Detail, want)
+	}
+	if e := Admit("pam", Client{}).Refuse; e == nil || e.SQLState != "0A000" || e.Severity != "FATAL" {
+		t.Errorf("a method nobody can carry out gave %v", e)
+	}
+	gss := Method{Kind: KindUnsupported, Name: "gss"}
+	for _, p := range []Plan{Relay(gss, Client{}), Present(gss, HBATrust, Client{}, Credential{})} {
+		if p.Refuse == nil || !strings.Contains(p.Refuse.Detail, "gss") {
+			t.Errorf("%+v", p)
+		}
+	}
+}

@@ -57,6 +57,9 @@ func TestRealServer(t *testing.T) {
 	stored := func(role string) string {
 		return strings.TrimSpace(c.MustExec(0, "select rolpassword from pg_authid where rolname = '"+role+"'"))
 	}
+	if got, want := StoredMD5("secret", "r_md5"), stored("r_md5"); got != want {
+		t.Errorf("md5 form %s, the server's %s", got, want)
+	}
 	verifier, err := ParseVerifier(stored("r_scram"))
 	if err != nil {
 		t.Fatal(err)
