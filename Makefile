@@ -1,0 +1,71 @@
+# pgpool-go. What a newcomer needs is `make demo` and `make test`; see README.md.
+
+SHELL  := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+GO     ?= go
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# for `make test`: TESTFLAGS=-short leaves out what needs PostgreSQL, PKG=./parser one room only
+TESTFLAGS ?=
+PKG ?= ./...
+# for `make bench`: e.g. BENCHFLAGS='-rounds 1 -seconds 3 -modes simple'
+BENCHFLAGS ?=
+# for `make demo`: the port to listen on; empty: 9999 if it is free
+PORT ?=
+
+.PHONY: all build test lint imports bench bench-go bench-pgbench demo install testdeps clean
+
+all: build
+
+# One binary; it knows the names it answers to.
+build:
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/pgpool ./tools/pgpool
+	@for tool in $$(bin/pgpool --tool-names); do [ $$tool = pgpool ] || ln -sf pgpool bin/$$tool; done
+
+test: testdeps build
+	$(GO) test -race -shuffle=on -timeout 15m $(TESTFLAGS) $(PKG)
+
+lint: imports
+	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+# Who may import whom.
+imports:
+	$(GO) test -run 'Import|Table|Fault' ./tools/
+
+# What tests and benchmark need: Debian packages where root and missing (their
+# services do not run), and PostgreSQL 17 and 18 in the user's cache folder.
+testdeps:
+	@.ci/deps test
+	@$(GO) test -run '^TestNpmPostgres$$' ./tools/testcluster >/dev/null || $(GO) test -count=1 -v -run '^TestNpmPostgres$$' ./tools/testcluster
+
+bench: bench-go bench-pgbench
+
+bench-go:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-pgbench: testdeps build
+	$(GO) build -o bin/pgpool-bench ./tools/bench
+	bin/pgpool-bench -pgpool bin/pgpool $(BENCHFLAGS)
+
+demo: build
+	@.ci/deps demo
+	@$(GO) build -o bin/pgpool-demo ./tools/demo
+	@exec bin/pgpool-demo -pgpool bin/pgpool $(if $(PORT),-port $(PORT))
+
+# As the original's install does: programs, sample files and what goes with them.
+install: build
+	install -d $(DESTDIR)$(PREFIX)/{bin,etc,share/pgpool-II}
+	install -m 755 bin/pgpool $(DESTDIR)$(PREFIX)/bin/pgpool
+	for tool in $$(bin/pgpool --tool-names); do [ $$tool = pgpool ] || ln -sf pgpool $(DESTDIR)$(PREFIX)/bin/$$tool; done
+	install -m 644 share/*.conf.sample $(DESTDIR)$(PREFIX)/etc/
+	install -m 755 share/scripts/*.sample $(DESTDIR)$(PREFIX)/etc/
+	[ -e $(DESTDIR)$(PREFIX)/etc/pool_passwd ] || install -m 600 /dev/null $(DESTDIR)$(PREFIX)/etc/pool_passwd
+	install -m 644 share/insert_lock.sql share/pgpool.pam LICENSE $(DESTDIR)$(PREFIX)/share/pgpool-II/
+	sed 's|@PREFIX@|$(PREFIX)|g' share/pgpool.service.in > $(DESTDIR)$(PREFIX)/share/pgpool-II/pgpool.service
+
+clean:
+	rm -rf bin
