@@ -283,7 +283,7 @@ func (n *Node) Exec(sql string) (string, error) { return n.ExecIn("postgres", sq
 
 // ExecIn is Exec in another database.
 func (n *Node) ExecIn(database, sql string) (string, error) {
-	psql, err := n.cluster.program("psql")
+	psql, err := n.cluster.Program("psql")
 	if err != nil {
 		return "", err
 	}

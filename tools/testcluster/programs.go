@@ -66,10 +66,10 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// program finds one of PostgreSQL's programs beside the server's; client
+// Program finds one of PostgreSQL's programs beside the server's; client
 // programs that are not there come from the default installation, which serves
 // for them in the npm packages, that have none.
-func (c *Cluster) program(name string) (string, error) {
+func (c *Cluster) Program(name string) (string, error) {
 	if path := filepath.Join(c.bin, name); executable(path) {
 		return path, nil
 	}

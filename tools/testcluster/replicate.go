@@ -61,7 +61,7 @@ func (n *Node) waitReplay(lsn string) error {
 
 // Promote makes a standby a primary and returns when it takes writes.
 func (n *Node) Promote() error {
-	ctl, err := n.cluster.program("pg_ctl")
+	ctl, err := n.cluster.Program("pg_ctl")
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (n *Node) Follow(primary *Node) error {
 // Rewind takes back with pg_rewind what the node has and primary does not, and
 // makes it a running standby of primary.
 func (n *Node) Rewind(primary *Node) error {
-	rewind, err := n.cluster.program("pg_rewind")
+	rewind, err := n.cluster.Program("pg_rewind")
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func TestPasswordsAndHBA(t *testing.T) {
 	if got := c.MustExec(1, "show work_mem"); got != "7MB" {
 		t.Errorf("work_mem is %s", got)
 	}
-	psql, err := c.program("psql")
+	psql, err := c.Program("psql")
 	c.Must(err)
 	login := func(url string) error {
 		_, err := run(context.Background(), "", psql, "-XAtqw", "-c", "select 1", url)
