@@ -136,6 +136,27 @@ func (l *loader) apply(all []assignment) {
 		}
 	}
 	l.settleLegacy()
+	l.fillHosts()
+}
+
+// fillHosts: a port without a host means PostgreSQL's Unix socket.
+func (l *loader) fillHosts() {
+	for i := range l.c.num.backends {
+		b := &l.c.num.backends[i]
+		if !b.Used() || b.Hostname != "" {
+			continue
+		}
+		b.Hostname = defaultSocketDir
+		if old := l.legacy["backend_socket_dir"]; old.value != "" {
+			b.Hostname = old.value
+		}
+		about := fmt.Sprintf("empty backend_hostname%d", i)
+		if !l.c.told[about] {
+			l.c.told[about] = true
+			l.notices = append(l.notices, Notice{Level: LevelLog, Text: "initializing pool configuration",
+				Detail: fmt.Sprintf("%s, use PostgreSQL's default unix socket path (%s)", about, b.Hostname)})
+		}
+	}
 }
 
 // put sets one value; a is where it came from.
@@ -218,14 +239,6 @@ func (l *loader) finish() {
 			}
 		}
 	}
-	for i := range c.num.backends {
-		b := &c.num.backends[i]
-		if b.Used() && b.Hostname == "" {
-			b.Hostname = l.socketDir()
-			l.notices = append(l.notices, Notice{Level: LevelLog, Text: "initializing pool configuration",
-				Detail: fmt.Sprintf("empty backend_hostname%d, use PostgreSQL's default unix socket path (%s)", i, b.Hostname)})
-		}
-	}
 	c.seal()
 	if c.UseWatchdog {
 		l.nodeID()
@@ -234,13 +247,6 @@ func (l *loader) finish() {
 
 // defaultSocketDir is where PostgreSQL's sockets are when nobody says otherwise.
 const defaultSocketDir = "/tmp"
-
-func (l *loader) socketDir() string {
-	if old, ok := l.legacy["backend_socket_dir"]; ok && old.value != "" {
-		return old.value
-	}
-	return defaultSocketDir
-}
 
 // nodeID reads pgpool_node_id. A file with the watchdog's old names knows no
 // such file: the node such a file speaks for then has the number 0.

@@ -68,7 +68,7 @@ func (s *Setting) Show(c *Config, index int) string {
 	if s.Secret {
 		return "*****"
 	}
-	return s.cell(c, index).show()
+	return s.shown(c, index, cell.show)
 }
 
 // Status is the value as SHOW POOL_STATUS prints it, secrets masked.
@@ -76,7 +76,19 @@ func (s *Setting) Status(c *Config, index int) string {
 	if s.Secret && s.Name != "pool_passwd" { // a file name; the original shows it here
 		return "*****"
 	}
-	return s.cell(c, index).raw()
+	return s.shown(c, index, cell.raw)
+}
+
+// shown gives lists as they were written, everything else in one of a cell's forms.
+func (s *Setting) shown(c *Config, index int, form func(cell) string) string {
+	v := s.cell(c, index)
+	if _, ok := v.(listCell); !ok {
+		return form(v)
+	}
+	if src, ok := c.sources[s.title(index)]; ok {
+		return src.Value
+	}
+	return s.Default
 }
 
 // title is the setting's name with its number, as a file or a message has it.
