@@ -106,7 +106,7 @@ func (w *walker) query(n *pg.Node, text func() string) {
 	}
 	if w.into != nil {
 		v.Class, v.Writes = SelectInto, true
-		w.creates(w.into.Rel, false)
+		w.creates(w.into.Rel, w.into.OnCommit)
 		w.ddlDone()
 	}
 	w.settings(n, text)
@@ -217,15 +217,15 @@ func bare(s *pg.SelectStmt) bool {
 }
 
 // creates adds a relation that the statement makes.
-func (w *walker) creates(r *pg.RangeVar, columns bool) {
+func (w *walker) creates(r *pg.RangeVar, end pg.OnCommitAction) {
 	if r == nil {
 		return
 	}
 	w.v.Creates = append(w.v.Creates, Object{
-		Name:     rangeName(r),
-		Temp:     r.Relpersistence == "t" || r.Schemaname == "pg_temp",
-		Unlogged: r.Relpersistence == "u",
-		Columns:  columns,
+		Name:         rangeName(r),
+		Temp:         r.Relpersistence == "t" || r.Schemaname == "pg_temp",
+		Unlogged:     r.Relpersistence == "u",
+		OnCommitDrop: end == pg.OnCommitAction_ONCOMMIT_DROP,
 	})
 }
 
@@ -244,20 +244,20 @@ func (w *walker) ddl(n *pg.Node) {
 	v.Class, v.Kind, v.Writes = DDL, KindDDL, true
 	switch x := n.GetNode().(type) {
 	case *pg.Node_CreateStmt:
-		w.creates(x.CreateStmt.Relation, len(x.CreateStmt.TableElts) > 0)
+		w.creates(x.CreateStmt.Relation, x.CreateStmt.Oncommit)
 		w.message(n.ProtoReflect())
 		w.ddlDone()
 	case *pg.Node_CreateTableAsStmt:
 		s := x.CreateTableAsStmt
 		w.node(s.Query)
-		w.creates(s.Into.GetRel(), false)
+		w.creates(s.Into.GetRel(), s.Into.GetOnCommit())
 		w.ddlDone()
 	case *pg.Node_ViewStmt:
 		w.node(x.ViewStmt.Query)
-		w.creates(x.ViewStmt.View, false)
+		w.creates(x.ViewStmt.View, pg.OnCommitAction_ONCOMMIT_NOOP)
 		w.ddlDone()
 	case *pg.Node_CreateSeqStmt:
-		w.creates(x.CreateSeqStmt.Sequence, false)
+		w.creates(x.CreateSeqStmt.Sequence, pg.OnCommitAction_ONCOMMIT_NOOP)
 		w.ddlDone()
 	case *pg.Node_DropStmt:
 		w.drop(x.DropStmt)

@@ -56,7 +56,7 @@ type Verdict struct {
 	Creates []Object
 	Drops   []Name
 	Renames []Rename
-	// DropsSchema: a schema goes (with CASCADE its relations too); or all of this session's temporaries (DISCARD).
+	// DropsTemp: all temporary relations of the session go (DISCARD ALL, DISCARD TEMP).
 	DropsTemp bool
 	// Catalog: the catalog cache of this database is out of date when it succeeds.
 	Catalog bool
@@ -95,7 +95,7 @@ type Verdict struct {
 	// Lead tells how the text begins.
 	Lead Lead
 
-	// Size is about how much memory the verdict holds on to.
+	// size is about how much memory the verdict holds on to.
 	size int
 	// shareable: literals do not matter, so the normalised text may be the key.
 	shareable bool
@@ -116,7 +116,8 @@ type Object struct {
 	Name     Name
 	Temp     bool // TEMP, TEMPORARY, LOCAL TEMP, or created in pg_temp
 	Unlogged bool
-	Columns  bool // CREATE TABLE with a column list: what check_temp_table = trace of the original sees
+	// OnCommitDrop: a temporary table that goes with its transaction.
+	OnCommitDrop bool
 }
 
 // A Rename is a relation's change of name.

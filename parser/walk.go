@@ -17,14 +17,7 @@ type walker struct {
 	setConfigs []*pg.FuncCall
 	targets    []Name // of INSERT, UPDATE, MERGE at any depth
 	wide       bool   // DELETE, writing WITH or lock: everything named counts as written
-	kinds      writeKind
 }
-
-type writeKind uint8
-
-const (
-	writesTarget writeKind = 1 << iota
-)
 
 func addName(list []Name, n Name) []Name {
 	if slices.Contains(list, n) {
