@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"log/slog"
 
 	"pgpool-go/conf"
 )
@@ -177,7 +176,6 @@ func (t *turn) assumed() *Node {
 
 // exclude keeps a node out that answers but does not belong to the primary.
 func (t *turn) exclude(n *Node, winner *Node, system string) {
-	was := n.Excluded
 	n.Excluded = ""
 	switch {
 	case !n.ready() || n == winner:
@@ -191,13 +189,7 @@ func (t *turn) exclude(n *Node, winner *Node, system string) {
 		n.Excluded = fmt.Sprintf("it is a second primary (timeline %d) beside node %d (timeline %d)",
 			n.Timeline, winner.ID, winner.Timeline)
 	}
-	if n.Excluded == "" {
-		return
-	}
-	if n.Excluded != was {
-		t.say(slog.LevelWarn, n.Excluded, "node %d (%s) does not belong to the primary", n.ID, n.Addr())
-	}
-	if n.PgRole == Primary && t.rules.Config.DetachFalsePrimary && n.Flag&conf.DisallowToFailover == 0 {
+	if n.Excluded != "" && n.PgRole == Primary && t.rules.Config.DetachFalsePrimary && n.Flag&conf.DisallowToFailover == 0 {
 		n.Detached, n.Reason, n.By = true, n.Excluded, byFalse
 		n.Excluded = ""
 	}

@@ -342,6 +342,8 @@ func (t *turn) tell(old, n *Node) {
 		}
 		t.say(level, because(n.Reason, n.By), "node %d (%s) is not used any more", n.ID, n.Addr())
 		t.do(DrainPool{Node: n.ID, Reason: n.Reason})
+	} else if n.Excluded != "" && n.Excluded != old.Excluded {
+		t.say(slog.LevelWarn, n.Excluded, "node %d (%s) answers but is not used", n.ID, n.Addr())
 	}
 	if old.Used() && !old.Usable() && n.Usable() {
 		t.say(levelLog, "", "node %d (%s) is used again", n.ID, n.Addr())
@@ -357,7 +359,8 @@ func because(reason, by string) string {
 
 func (t *turn) tellPrimary(prev *Snapshot) {
 	s := &t.next
-	if s.Mode != conf.StreamingReplication || s.Primary == prev.Primary && s.Assumed == prev.Assumed {
+	first := s.Probed() && !prev.Probed()
+	if s.Mode != conf.StreamingReplication || s.Primary == prev.Primary && s.Assumed == prev.Assumed && !(first && s.Primary < 0) {
 		return
 	}
 	switch {
@@ -369,7 +372,7 @@ func (t *turn) tellPrimary(prev *Snapshot) {
 	default:
 		t.say(levelLog, "", "find_primary_node: primary node is %d", s.Primary)
 		for i := range s.Nodes {
-			if n := &s.Nodes[i]; n.Usable() && n.PgRole == Standby {
+			if n := &s.Nodes[i]; i != s.Primary && n.Usable() && n.PgRole == Standby {
 				t.say(levelLog, "", "find_primary_node: standby node is %d", i)
 			}
 		}

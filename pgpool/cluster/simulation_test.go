@@ -1,0 +1,196 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"pgpool-go/conf"
+)
+
+// world is a set of servers that are promoted, rebuilt, cut off and lied
+// about; what reaches the reducer is late, repeated or lost.
+type world struct {
+	r       *rand.Rand
+	servers []Facts
+	dead    []bool
+	late    []Event
+}
+
+// step changes the world a little and gives the next event that arrives.
+func (w *world) step(cfg *conf.Config) Event {
+	id := w.r.IntN(len(w.servers))
+	s := &w.servers[id]
+	var ev Event
+	switch w.r.IntN(20) {
+	case 0:
+		w.dead[id] = !w.dead[id]
+		ev = Suspected{id, errors.New("reset")}
+	case 1: // promoted by someone
+		if s.Role == Standby {
+			s.Role, s.Timeline = Primary, s.Timeline+1
+		}
+		ev = Suspected{id, errors.New("reset")}
+	case 2: // rebuilt as a standby of the newest
+		newest := slices.MaxFunc(w.servers, func(a, b Facts) int { return int(a.Timeline) - int(b.Timeline) })
+		*s = newest
+		s.Role = Standby
+		ev = Connected{id}
+	case 3:
+		ev = Attach{id, "pcp"}
+	case 4:
+		ev = Detach{id, "pcp", "asked for"}
+	case 5:
+		ev = Promote{id, "pcp"}
+	case 6:
+		ev = ConfigChanged{cfg}
+	case 7:
+		ev = Measured{[]Delay{{Node: id, Bytes: w.r.Int64N(1000) - 10}}}
+	case 8:
+		ev = Probed{len(w.servers) + w.r.IntN(3), *s}
+	case 9:
+		ev = Probed{id, Facts{}} // refused
+	default:
+		s.Position += uint64(w.r.IntN(100))
+		if w.dead[id] {
+			ev = ProbeFailed{id, "timeout"}
+		} else {
+			ev = Probed{id, *s}
+		}
+	}
+	switch w.r.IntN(10) {
+	case 0: // late
+		w.late = append(w.late, ev)
+		return ConfigChanged{cfg}
+	case 1: // repeated later
+		w.late = append(w.late, ev)
+	case 2:
+		if len(w.late) > 0 {
+			i := w.r.IntN(len(w.late))
+			ev = w.late[i]
+			w.late = slices.Delete(w.late, i, i+1)
+		}
+	}
+	return ev
+}
+
+func TestInvariants(t *testing.T) {
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	configs := []*conf.Config{
+		settings(t, 4, "backend_flag1 = 'DISALLOW_TO_FAILOVER'"),
+		settings(t, 4, "backend_flag1 = 'DISALLOW_TO_FAILOVER'", "detach_false_primary = on"),
+		settings(t, 4, "backend_flag1 = 'DISALLOW_TO_FAILOVER|ALWAYS_PRIMARY'"),
+		settings(t, 3, "backend_hostname5 = 'h'", "backend_port5 = 5006"), // slots 3 and 4 are unused
+		settings(t, 3, "backend_clustering_mode = 'native_replication'"),
+	}
+	seed := uint64(time.Now().UnixNano())
+	for round := range rounds {
+		seed++
+		cfg := configs[round%len(configs)]
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			simulate(t, seed, cfg)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func simulate(t *testing.T, seed uint64, cfg *conf.Config) {
+	w := &world{r: rand.New(rand.NewPCG(seed, 0))}
+	for i := range cfg.Backends {
+		f := Facts{Role: Standby, SystemID: "a", Timeline: 1, Version: 150000}
+		if i == 0 {
+			f.Role = Primary
+		}
+		w.servers = append(w.servers, f)
+		w.dead = append(w.dead, w.r.IntN(4) == 0)
+	}
+	now := time.Unix(0, 0)
+	s := First(Rules{cfg, now})
+	for i := range 300 {
+		now = now.Add(time.Second)
+		ev := w.step(cfg)
+		before := s.clone()
+		next, effects := Reduce(s, ev, Rules{cfg, now})
+		if !s.equal(&before) {
+			t.Fatalf("step %d, %T: the old snapshot was changed", i, ev)
+		}
+		if bad := broken(&s, &next, ev, effects, cfg); bad != "" {
+			t.Fatalf("step %d, %#v: %s\nbefore %s\nafter  %s", i, ev, bad, state(&s), state(&next))
+		}
+		again, _ := Reduce(s, ev, Rules{cfg, now})
+		if !again.equal(&next) {
+			t.Fatalf("step %d, %#v: not the same answer twice", i, ev)
+		}
+		s = next
+	}
+}
+
+// broken says which promise the step from one snapshot to the next breaks.
+func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) string {
+	switch changed := !s.equal(old); {
+	case changed && s.Epoch != old.Epoch+1:
+		return "a change without the next epoch"
+	case !changed && s.Epoch != old.Epoch:
+		return "an epoch without a change"
+	}
+	primaries := 0
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		o := old.Node(i)
+		if n.Role == Primary {
+			primaries++
+		}
+		_, asked := ev.(Detach)
+		_, promoted := ev.(Promote)
+		switch {
+		case n.Usable() && !cfg.Backends[i].Used():
+			return "an unused slot is used"
+		case n.Usable() && (n.Detached || n.Reach == Unreachable || n.Excluded != ""):
+			return "a node is used that must not be"
+		case n.Used() && !n.Usable() && n.Reason == "":
+			return "a node is not used and nobody knows why"
+		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted:
+			return "a DISALLOW_TO_FAILOVER node was detached"
+		case n.Detached && !o.Detached && !asked && !promoted && !cfg.DetachFalsePrimary:
+			return "a node was detached by suspicion"
+		case o.Usable() && !n.Usable() && !slices.ContainsFunc(effects, func(e Effect) bool {
+			d, ok := e.(DrainPool)
+			return ok && d.Node == i
+		}):
+			return "a node went and its pool was not drained"
+		case n.Status != o.Status && n.Changed.Equal(o.Changed):
+			return "the time of the change is missing"
+		}
+	}
+	if primaries > 1 || primaries == 1 && s.Nodes[s.Primary].Role != Primary || primaries == 0 && s.Primary >= 0 {
+		return "not one primary"
+	}
+	if s.Primary >= 0 && !s.Nodes[s.Primary].Usable() {
+		return "the primary cannot be used"
+	}
+	if s.Mode != conf.StreamingReplication || s.Primary < 0 || s.Nodes[s.Primary].Flag&conf.AlwaysPrimary != 0 {
+		return ""
+	}
+	p := &s.Nodes[s.Primary]
+	if p.PgRole == Standby {
+		return "writes would go to a standby"
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if i != s.Primary && n.PgRole == Primary && n.Usable() && s.Probed() {
+			return "reads would go to a second primary"
+		}
+		if n.ready() && n.PgRole == Primary && p.PgRole == Primary && n.Timeline > p.Timeline && s.Probed() {
+			return "writes would go to the older primary"
+		}
+	}
+	return ""
+}
