@@ -1,5 +1,7 @@
 package parser
 
+import "sync/atomic"
+
 // A Name is a possibly qualified name, folded as PostgreSQL folds it. Schema is
 // empty if the text does not give one.
 type Name struct{ Schema, Name string }
@@ -94,6 +96,11 @@ type Verdict struct {
 
 	// Lead tells how the text begins.
 	Lead Lead
+
+	// Memo is where catalog keeps what it has found out about the verdict's names,
+	// so that a statement already known costs no look-up. It is the one part of a
+	// verdict that changes; nobody else touches it.
+	Memo atomic.Value
 
 	// size is about how much memory the verdict holds on to.
 	size int
