@@ -82,3 +82,7 @@ var kindNames = [...]string{"other", "select", "insert", "update", "delete", "dd
 
 // String names the kind.
 func (k Kind) String() string { return kindNames[k] }
+
+// FunctionCall is the verdict on a FunctionCall message (the fast path), which
+// has no text: it may do anything.
+var FunctionCall = &Verdict{Class: Call, Writes: true, Opaque: true}
