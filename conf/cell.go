@@ -78,11 +78,19 @@ type intCell struct {
 }
 
 func (c intCell) parse(name, value string) *Error {
-	n, bad := parseInteger(name, value, unitless, int64(c.min), int64(c.max))
-	if bad == nil {
-		*c.p = int(n)
+	low, high := int64(c.min), int64(c.max)
+	if c.octal { // checked below, to show the limits in octal
+		low, high = 0, maxInt
 	}
-	return bad
+	n, bad := parseInteger(name, value, unitless, low, high)
+	switch {
+	case bad != nil:
+		return bad
+	case n < int64(c.min) || n > int64(c.max):
+		return outOfRange(name, fmt.Sprintf("%04o", n), fmt.Sprintf("%04o", c.min), fmt.Sprintf("%04o", c.max))
+	}
+	*c.p = int(n)
+	return nil
 }
 
 func outOfRange(name, value, low, high string) *Error {

@@ -79,7 +79,7 @@ func findLegacy(name string) (o old, index int, ok bool) {
 		if !o.numbered {
 			return o, plain, true
 		}
-		if n, err := strconv.ParseUint(digits, 10, 7); err == nil {
+		if n, err := strconv.ParseUint(digits, 10, 7); err == nil && n < MaxWatchdogs-1 {
 			return o, int(n), true
 		}
 	}
@@ -250,9 +250,15 @@ func (l *loader) settleWatchdog() {
 
 const defaultHeartbeatPort = "9694"
 
-// settleHeartbeats: a destination belongs to the pgpool on its host; several to one host are joined.
+// settleHeartbeats: an old destination belongs to the pgpool on its host, and the
+// device of its number to it; several for one pgpool are joined with ";".
 func (l *loader) settleHeartbeats(all []oldSet, own int, hosts map[string]int, id func(int) int) {
-	byNode := map[int][]string{}
+	type target struct {
+		host, port oldSet
+		hosts      []string
+		devices    []string
+	}
+	targets := map[int]*target{}
 	for _, a := range all {
 		if strings.TrimRight(a.name, "0123456789") != "heartbeat_destination" {
 			continue
@@ -261,23 +267,30 @@ func (l *loader) settleHeartbeats(all []oldSet, own int, hosts map[string]int, i
 		if !ok {
 			node = id(a.index)
 		}
-		if node >= MaxHeartbeats {
-			continue
+		t := targets[node]
+		if t == nil {
+			t = &target{host: a, port: a}
+			t.port.value = defaultHeartbeatPort
+			if port, ok := l.legacy["heartbeat_destination_port"+strconv.Itoa(a.index)]; ok {
+				t.port = port
+			}
+			targets[node] = t
 		}
-		port := oldSet{assignment: a.assignment}
-		port.value = defaultHeartbeatPort
-		if given, ok := l.legacy["heartbeat_destination_port"+strconv.Itoa(a.index)]; ok {
-			port = given
+		t.hosts = append(t.hosts, a.value)
+		t.devices = append(t.devices, l.c.num.heartbeats[a.index].Device)
+	}
+	if len(targets) > 0 {
+		for i := range l.c.num.heartbeats {
+			l.c.num.heartbeats[i].Device = ""
 		}
-		if len(byNode[node]) == 0 {
-			l.fill("heartbeat_port", node, port, port.value)
-		}
-		byNode[node] = append(byNode[node], a.value)
-		delete(l.set, byName["heartbeat_hostname"].title(node))
-		l.fill("heartbeat_hostname", node, a, strings.Join(byNode[node], ";"))
+	}
+	for node, t := range targets {
+		l.fill("heartbeat_hostname", node, t.host, strings.Join(t.hosts, ";"))
+		l.fill("heartbeat_port", node, t.port, t.port.value)
+		l.c.num.heartbeats[node].Device = strings.Trim(strings.Join(t.devices, ";"), ";")
 	}
 	a, ok := l.legacy["wd_heartbeat_port"]
-	if !ok && len(byNode) > 0 {
+	if !ok && len(targets) > 0 {
 		a, ok = all[0], true
 		a.value = defaultHeartbeatPort
 	}

@@ -5,65 +5,69 @@ import (
 	"path/filepath"
 )
 
-// Paths names the files of a server, as given by -f, -a, -F and -k. What is
-// empty is searched for: Conf, Hba and Pcp beside the executable in
-// ../etc, then in /etc/pgpool2, then in /usr/local/etc; Key in
-// PGPOOLKEYFILE, then in ~/.pgpoolkey.
+// Paths names the files of a server, as given by -f, -a, -F and -k. Those of
+// Conf, Hba and Pcp that are empty are in the directory etcDir finds; an empty Key is in
+// PGPOOLKEYFILE, else ~/.pgpoolkey.
 type Paths struct{ Conf, Hba, Pcp, Key string }
 
 // resolve makes the paths absolute and fills in the empty ones.
 func (p Paths) resolve() (Paths, error) {
-	find := func(given, name string) (string, error) {
-		if given != "" {
-			return filepath.Abs(given)
-		}
-		return search(etcDirs(), name), nil
-	}
-	var err error
-	if p.Conf, err = find(p.Conf, "pgpool.conf"); err != nil {
-		return p, err
-	}
-	if p.Hba, err = find(p.Hba, "pool_hba.conf"); err != nil {
-		return p, err
-	}
-	if p.Pcp, err = find(p.Pcp, "pcp.conf"); err != nil {
-		return p, err
-	}
+	dir := etcDir(etcDirs())
 	if p.Key == "" {
 		p.Key = os.Getenv("PGPOOLKEYFILE")
 	}
-	if p.Key != "" {
-		p.Key, err = filepath.Abs(p.Key)
-	} else if home, homeErr := os.UserHomeDir(); homeErr == nil {
+	if home, err := os.UserHomeDir(); p.Key == "" && err == nil {
 		p.Key = filepath.Join(home, ".pgpoolkey")
 	}
-	return p, err
+	for _, f := range []struct {
+		path     *string
+		fallback string
+	}{
+		{&p.Conf, filepath.Join(dir, "pgpool.conf")},
+		{&p.Hba, filepath.Join(dir, "pool_hba.conf")},
+		{&p.Pcp, filepath.Join(dir, "pcp.conf")},
+		{&p.Key, ""},
+	} {
+		if *f.path == "" {
+			*f.path = f.fallback
+			continue
+		}
+		abs, err := filepath.Abs(*f.path)
+		if err != nil {
+			return p, err
+		}
+		*f.path = abs
+	}
+	return p, nil
 }
 
-// etcDirs lists where configuration files are looked for, first choice first.
+const debianEtc = "/etc/pgpool2"
+
+// etcDirs lists where configuration files may be: beside the executable's bin
+// directory, where Debian has them, and where "make install" puts them by default.
 func etcDirs() []string {
 	var dirs []string
 	if exe, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = real
+		if target, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = target
 		}
 		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "..", "etc"))
 	}
-	return append(dirs, "/etc/pgpool2", "/usr/local/etc")
+	return append(dirs, debianEtc, "/usr/local/etc")
 }
 
-// search returns the first file that exists, or where it would be by Debian's rule.
-func search(dirs []string, name string) string {
+// etcDir is the first directory with a pgpool.conf, so that the files of one
+// server are never mixed with another's; Debian's if there is none.
+func etcDir(dirs []string) string {
 	for _, dir := range dirs {
-		file := filepath.Join(dir, name)
-		if _, err := os.Stat(file); err == nil {
-			return file
+		if _, err := os.Stat(filepath.Join(dir, "pgpool.conf")); err == nil {
+			return dir
 		}
 	}
-	return filepath.Join("/etc/pgpool2", name)
+	return debianEtc
 }
 
-// Beside makes a path absolute as pgpool_passwd, the pid file and the TLS files
+// Beside makes a path absolute as pool_passwd, the pid file and the TLS files
 // are: relative to the directory of pgpool.conf. An empty one stays empty.
 func (c *Config) Beside(name string) string {
 	if name == "" || filepath.IsAbs(name) {

@@ -2,8 +2,10 @@ package conf
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -82,6 +84,9 @@ func (s *Setting) facts() string {
 		facts = append(facts, strings.Join(s.Values, ", "))
 	case "integer", "number", "time", "size":
 		limits := s.Min + " to " + s.Max
+		if n, err := strconv.ParseInt(s.Max, 10, 64); err == nil && n >= maxInt {
+			limits = "at least " + s.Min
+		}
 		if s.Unit != "" {
 			limits += " " + s.Unit
 		}
@@ -107,22 +112,19 @@ func (s *Setting) facts() string {
 	return strings.Join(facts, "; ")
 }
 
+// sampleValue is the default, or an example, quoted where that is the custom and in a handy unit.
 func (s *Setting) sampleValue() string {
+	value := cmp.Or(s.Example, s.Default)
 	switch s.Type {
 	case "string", "list", "flags":
-		return "'" + s.Default + "'"
+		return "'" + value + "'"
 	case "time", "size":
-		c := Default()
-		index := plain
-		if s.numbered() {
-			index = 0
-		}
-		switch v := s.cell(c, index).(type) {
+		switch v := s.cell(Default(), plain).(type) {
 		case durationCell:
 			return v.unit.show(v.count())
 		case sizeCell:
 			return v.show()
 		}
 	}
-	return s.Default
+	return value
 }

@@ -52,6 +52,7 @@ type Setting struct {
 	Context     Context
 	Type        string   // bool, integer, time, size, number, string, list, enum
 	Default     string   // as written in a file, without quotes
+	Example     string   // for the sample file, where the default is not a value one would write
 	Unit        string   // base unit: ms, s, min, B, kB
 	Min, Max    string   // limits of numbers in base units
 	Values      []string // of an enum, and of a bool
@@ -104,6 +105,9 @@ func (s *Setting) numbered() bool { return s.Family != Single && s.Family != Ove
 
 // secret hides the value in everything that is shown.
 func (s Setting) secret() Setting { s.Secret = true; return s }
+
+// like gives the value the sample file shows.
+func (s Setting) like(example string) Setting { s.Example = example; return s }
 
 // The constructors below are the vocabulary of the table. Their arguments are
 // name, group, family, context, default, what the kind needs, where the value lives, description.
