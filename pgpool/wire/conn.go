@@ -28,6 +28,7 @@ type Conn struct {
 
 	out     []byte // composed and not sent
 	watched bool   // write readiness is reported
+	relief  func() error
 
 	closeMu sync.Mutex // orders Close and Shutdown: a closed fd may belong to another
 	closed  bool
@@ -268,12 +269,26 @@ func (c *Conn) send(p []byte) error {
 		if t == nil {
 			return errors.New("wire: wait on a connection that belongs to no task")
 		}
-		if _, err := t.waitWritable(c, nil); err != nil {
+		if c.relief == nil {
+			if _, err := t.waitWritable(c, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		busy, err := t.waitWritable(c, c)
+		if err == nil && busy {
+			err = c.relief()
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// Relieve sets what to do when a write to c would block and c has something to
+// read: reading it is what may end the wait. nil restores plain waiting.
+func (c *Conn) Relieve(f func() error) { c.relief = f }
 
 // trySend sends what the kernel takes now. After a short count the writable
 // flag is down and an event will raise it.
@@ -299,28 +314,6 @@ func (c *Conn) trySend(p []byte) (int, error) {
 		sent += n
 	}
 	return sent, nil
-}
-
-// FlushUnless sends what is composed, but stops waiting when other has
-// something to read. It reports whether all was sent; if not, read other and
-// call again. This keeps two peers that both insist on speaking from blocking
-// each other through us.
-func (c *Conn) FlushUnless(other *Conn) (bool, error) {
-	for len(c.out) > 0 {
-		n, err := c.trySend(c.out)
-		if err != nil {
-			return false, err
-		}
-		rest := copy(c.out, c.out[n:])
-		c.out = c.out[:rest]
-		if rest == 0 {
-			break
-		}
-		if busy, err := c.task.Load().waitWritable(c, other); busy || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // Shutdown ends both directions: whoever waits on c sees the end of the stream.
@@ -358,3 +351,17 @@ func (c *Conn) String() string {
 	}
 	return c.remote.String()
 }
+
+// SendNow sends what the kernel takes of what is composed, without waiting, and
+// drops the rest: for last words to a peer that may not listen.
+func (c *Conn) SendNow() {
+	c.trySend(c.out)
+	c.out = c.out[:0]
+}
+
+// TryFillTo is TryFill with room for want unconsumed bytes in all, so that a
+// large frame is not read in small pieces.
+func (c *Conn) TryFillTo(want int) (bool, error) { return c.tryFill(want) }
+
+// FillTo is Fill with room for want unconsumed bytes in all.
+func (c *Conn) FillTo(want int) error { return c.fill(want) }

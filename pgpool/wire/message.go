@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -105,10 +106,8 @@ func ParseError(body []byte) *Error {
 
 // CString cuts a zero-terminated string off b.
 func CString(b []byte) (text, rest []byte, ok bool) {
-	for i, ch := range b {
-		if ch == 0 {
-			return b[:i], b[i+1:], true
-		}
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return b[:i], b[i+1:], true
 	}
 	return nil, b, false
 }

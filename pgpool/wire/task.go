@@ -77,3 +77,21 @@ func (t *Task) waitWritable(c, also *Conn) (bool, error) {
 		<-t.token
 	}
 }
+
+// Wake makes the task look at what it waits for. Safe for all goroutines.
+func (t *Task) Wake() { t.wake() }
+
+// WaitFor waits until cond holds. It looks after each Wake and each event of
+// the task's connections.
+func (t *Task) WaitFor(cond func() bool) error {
+	for {
+		if p := t.cause.Load(); p != nil {
+			t.cause.Store(nil)
+			return *p
+		}
+		if cond() {
+			return nil
+		}
+		<-t.token
+	}
+}

@@ -1,0 +1,178 @@
+package backend
+
+import (
+	"sync"
+	"time"
+
+	"pgpool-go/pgpool/auth"
+	"pgpool-go/pgpool/wire"
+)
+
+// Key is everything that makes two server connections different to a session.
+type Key struct {
+	Node           int
+	Database, User string
+	Settings       string      // of the startup packet, in canonical form
+	Proof          auth.Digest // of the secret the session's client has shown
+}
+
+// Limits bound what a Pool keeps. Zero durations and a zero count mean no limit,
+// but PerNode zero keeps nothing.
+type Limits struct {
+	PerNode int           // idle connections kept for each node
+	Idle    time.Duration // how long one is kept unused
+	Uses    int           // sessions after which one is retired
+}
+
+// Pool keeps idle server connections. Safe for all goroutines; no call blocks
+// on a socket.
+type Pool struct {
+	limits func() Limits
+
+	mu   sync.Mutex
+	idle map[Key][]*Conn // the last one put is the first to be lent
+	kept map[int]int     // by node
+}
+
+// NewPool makes a pool; limits is asked at each decision, so that a reload
+// counts at once.
+func NewPool(limits func() Limits) *Pool {
+	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int)}
+}
+
+// Get lends an idle connection to a task, or returns nil.
+func (p *Pool) Get(k Key, t *wire.Task) *Conn {
+	for {
+		p.mu.Lock()
+		list := p.idle[k]
+		if len(list) == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := list[len(list)-1]
+		p.remove(k, len(list)-1)
+		p.mu.Unlock()
+		if c.Stirred() { // the server had something to say to nobody, most likely good-bye
+			c.Close()
+			continue
+		}
+		c.Attach(t)
+		return c
+	}
+}
+
+// remove takes the i-th connection of k out; the lock is held.
+func (p *Pool) remove(k Key, i int) {
+	list := p.idle[k]
+	p.kept[list[i].Node]--
+	list = append(list[:i], list[i+1:]...)
+	if len(list) == 0 {
+		delete(p.idle, k)
+		return
+	}
+	p.idle[k] = list
+}
+
+// Put takes a connection back that has been Reset under key k. It closes what
+// may not be kept.
+func (p *Pool) Put(c *Conn, k Key, now time.Time) {
+	l := p.limits()
+	c.uses++
+	c.Attach(nil)
+	c.Release()
+	if c.tainted || c.Status != 'I' || c.Stirred() || l.PerNode <= 0 || l.Uses > 0 && c.uses >= l.Uses {
+		c.Bye()
+		return
+	}
+	c.idle, c.key = now, k
+	p.mu.Lock()
+	p.idle[k] = append(p.idle[k], c)
+	p.kept[c.Node]++
+	var old *Conn
+	if p.kept[c.Node] > l.PerNode {
+		old = p.oldest(c.Node)
+	}
+	p.mu.Unlock()
+	if old != nil {
+		old.Bye()
+	}
+}
+
+// oldest takes out the node's longest unused connection; the lock is held.
+func (p *Pool) oldest(node int) *Conn {
+	var found *Conn
+	var at Key
+	for k, list := range p.idle {
+		if k.Node == node && (found == nil || list[0].idle.Before(found.idle)) {
+			found, at = list[0], k // lists are in order of their last use
+		}
+	}
+	if found != nil {
+		p.remove(at, 0)
+	}
+	return found
+}
+
+// Method tells what proof the node's server asks of a user, as known from an
+// idle connection.
+func (p *Pool) Method(node int, database, user string) (auth.Method, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, list := range p.idle {
+		if k.Node == node && k.Database == database && k.User == user {
+			return list[0].Method, true
+		}
+	}
+	return auth.Method{}, false
+}
+
+// Sweep closes what has been unused for too long and what its server has
+// closed. Call it now and then.
+func (p *Pool) Sweep(now time.Time) {
+	l := p.limits()
+	p.drop(func(c *Conn) bool { return l.Idle > 0 && now.Sub(c.idle) >= l.Idle || c.Stirred() })
+}
+
+// Drain closes every idle connection of a node; with node -1, all.
+func (p *Pool) Drain(node int) {
+	p.drop(func(c *Conn) bool { return node < 0 || c.Node == node })
+}
+
+func (p *Pool) drop(which func(*Conn) bool) {
+	var out []*Conn
+	p.mu.Lock()
+	for k, list := range p.idle {
+		for i := len(list) - 1; i >= 0; i-- {
+			if which(list[i]) {
+				out = append(out, list[i])
+				p.remove(k, i)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range out {
+		c.Bye()
+	}
+}
+
+// Idle is a kept connection, for those who list them.
+type Idle struct {
+	Key
+	PID   uint32
+	Born  time.Time
+	Since time.Time
+	Uses  int
+}
+
+// List describes the idle connections, in no order.
+func (p *Pool) List() []Idle {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []Idle
+	for k, list := range p.idle {
+		for _, c := range list {
+			out = append(out, Idle{Key: k, PID: c.PID, Born: c.born, Since: c.idle, Uses: c.uses})
+		}
+	}
+	return out
+}

@@ -1,0 +1,238 @@
+package pgpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pgpool-go/conf"
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/catalog"
+	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/monitor"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/session"
+	"pgpool-go/pgpool/wire"
+)
+
+// Options say where the files are and how the process was started.
+type Options struct {
+	Paths         conf.Paths
+	DiscardStatus bool      // -D: begin with all nodes in, whatever pgpool_status says
+	Debug         bool      // -d: log at debug1 at least
+	Foreground    bool      // -n
+	Stderr        io.Writer // where log_destination stderr goes; nil, os.Stderr
+}
+
+// ShutdownMode is how sessions are treated at the end.
+type ShutdownMode int
+
+const (
+	Smart     ShutdownMode = iota // wait until all clients have left
+	Fast                          // end the sessions with a word
+	Immediate                     // drop everything
+)
+
+// Server is one pgpool.
+type Server struct {
+	opts    Options
+	journal *eventlog.Journal
+	log     *slog.Logger
+	engine  *wire.Engine
+	owner   *cluster.Owner
+	monitor *monitor.Monitor
+	pool    *backend.Pool
+	catalog *catalog.Catalog
+	shared  *session.Shared
+	config  atomic.Pointer[session.Current]
+
+	listeners []net.Listener
+	port      int
+
+	reloadMu sync.Mutex
+	stop     context.CancelCauseFunc // ends the background work
+	work     sync.WaitGroup          // background work
+	clients  sync.WaitGroup          // connections being served
+	closing  atomic.Bool             // no new clients
+	once     sync.Once
+	over     chan struct{}
+}
+
+// New reads the configuration and opens the log. Nothing listens yet.
+func New(opts Options) (*Server, error) {
+	if opts.Stderr == nil {
+		opts.Stderr = os.Stderr
+	}
+	s := &Server{opts: opts, over: make(chan struct{})}
+	s.journal = eventlog.New(opts.Stderr)
+	s.log = s.journal.Logger()
+	c, notices, err := conf.Load(opts.Paths)
+	if err != nil {
+		s.tell(notices)
+		return nil, err
+	}
+	if opts.Debug {
+		c = debug(c)
+	}
+	if err := s.journal.Configure(c); err != nil {
+		return nil, err
+	}
+	s.tell(notices)
+	s.tell(c.Ineffective(ineffective))
+	if s.engine, err = wire.NewEngine(); err != nil {
+		return nil, err
+	}
+	s.config.Store(s.current(c))
+	s.assemble(c)
+	return s, nil
+}
+
+// tell logs what the reader of the configuration had to say.
+func (s *Server) tell(notices []conf.Notice) {
+	for _, n := range notices {
+		text := n.Text
+		if n.File != "" {
+			text = fmt.Sprintf("%s, in file %q line %d", n.Text, n.File, n.Line)
+		}
+		s.log.LogAttrs(context.Background(), eventlog.LevelOf(n.Level), text, slog.String("detail", n.Detail), slog.String("hint", n.Hint))
+	}
+}
+
+// current derives what sessions want from a configuration, and reads the files
+// that belong to it.
+func (s *Server) current(c *conf.Config) *session.Current {
+	cur := &session.Current{Config: c, Rules: route.NewRules(c)}
+	if path := c.PoolPasswdFile(); c.PoolPasswd != "" {
+		passwd, err := conf.LoadPoolPasswd(path, c.PassKey())
+		switch {
+		case err == nil:
+			cur.Passwd = passwd
+		case errors.Is(err, os.ErrNotExist):
+		default:
+			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read the password file", slog.Any("err", err))
+		}
+	}
+	if c.EnablePoolHba {
+		if cur.Hba, cur.HbaErr = conf.LoadHba(c.Paths.Hba); cur.HbaErr != nil {
+			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read pool_hba.conf: every client will be refused", slog.Any("err", cur.HbaErr))
+		} else {
+			s.tell(cur.Hba.Notices)
+		}
+	}
+	return cur
+}
+
+func (s *Server) assemble(c *conf.Config) {
+	now := func() *session.Current { return s.config.Load() }
+	s.pool = backend.NewPool(func() backend.Limits {
+		c := now()
+		l := backend.Limits{PerNode: c.MaxPool * c.NumInitChildren, Idle: c.ConnectionLifeTime, Uses: c.ChildMaxConnections}
+		if c.ChildLifeTime > 0 && (l.Idle == 0 || c.ChildLifeTime < l.Idle) {
+			l.Idle = c.ChildLifeTime
+		}
+		return l
+	})
+	s.owner = cluster.New(c, cluster.Options{
+		Log: s.log, Perform: s.perform, StatusFile: c.StatusFile(), DiscardStatus: s.opts.DiscardStatus,
+	})
+	classify := parser.New(parser.Options{})
+	s.catalog = catalog.New(catalog.Options{Expire: c.RelcacheExpire, Classify: classify.Classify})
+	s.shared = &session.Shared{
+		Engine: s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog,
+		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log,
+	}
+	s.monitor = monitor.New(monitor.Options{
+		Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log,
+	})
+}
+
+// perform does the effects that the cluster's owner leaves to others.
+func (s *Server) perform(e cluster.Effect) {
+	switch e := e.(type) {
+	case cluster.ProbeNow:
+		s.monitor.ProbeNow(e.Node)
+	case cluster.DrainPool:
+		s.pool.Drain(e.Node)
+		s.catalog.InvalidateAll()
+	}
+}
+
+// connect logs in to a node for the monitor.
+func (s *Server) connect(ctx context.Context, n cluster.Node, user, password, database string) (monitor.Conn, error) {
+	cur := s.config.Load()
+	cred := session.Credential(conf.ParseSecret(password, cur.PassKey()))
+	if password == "" && cur.Passwd != nil {
+		if secret, ok := cur.Passwd.Lookup(user); ok {
+			cred = session.Credential(secret)
+		}
+	}
+	target := backend.Target{Node: n.ID, Host: n.Host, Port: n.Port, Timeout: cur.HealthCheck(n.ID).ConnectTimeout}
+	login := backend.Login{User: user, Database: database, Params: []wire.Param{
+		{Name: "application_name", Value: "pgpool"},
+		{Name: "search_path", Value: "pg_catalog"}, // whatever the role or database has set
+	}}
+	c, err := backend.Connect(ctx, s.engine, target, login, cred)
+	if err != nil {
+		return nil, err
+	}
+	return probe{c}, nil
+}
+
+// probe is a connection the monitor puts questions over.
+type probe struct{ backend.Asker }
+
+// Ask implements monitor.Conn: its questions have no parameters.
+func (p probe) Ask(ctx context.Context, sql string) ([][]string, error) {
+	return p.Asker.Ask(ctx, sql)
+}
+
+// debug is the configuration under -d: at least debug1 is logged.
+func debug(c *conf.Config) *conf.Config {
+	if c.LogMinMessages <= conf.LevelDebug1 {
+		return c
+	}
+	loud := *c
+	loud.LogMinMessages = conf.LevelDebug1
+	return &loud
+}
+
+// Reload reads the files again. What cannot be used is logged, and the old value
+// stays.
+func (s *Server) Reload() error {
+	s.reloadMu.Lock()
+	defer s.reloadMu.Unlock()
+	s.log.LogAttrs(context.Background(), eventlog.Log, "reload config files.")
+	old := s.config.Load()
+	c, notices, err := old.Config.Reload()
+	s.tell(notices)
+	if err != nil {
+		s.log.LogAttrs(context.Background(), eventlog.Warning, "the configuration is not changed", slog.Any("err", err))
+		return err
+	}
+	cur := s.current(c)
+	if cur.HbaErr != nil && old.Hba != nil {
+		cur.Hba, cur.HbaErr = old.Hba, nil
+	}
+	if err := s.journal.Configure(c); err != nil {
+		s.log.LogAttrs(context.Background(), eventlog.Warning, "the log is not changed", slog.Any("err", err))
+	}
+	s.config.Store(cur)
+	s.owner.Submit(cluster.ConfigChanged{Config: c})
+	s.monitor.Reload()
+	for _, client := range s.shared.Slots.Sessions() {
+		client.Nudge()
+	}
+	return nil
+}
+
+// Port is the TCP port, or that of the Unix socket's name.
+func (s *Server) Port() int { return s.port }

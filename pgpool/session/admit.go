@@ -1,0 +1,458 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpool-go/conf"
+	"pgpool-go/pgpool/auth"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
+)
+
+// ctx is for logs: no value of it matters here.
+var ctx = context.Background()
+
+var errAuthTimeout = wire.Fatal("57014", "canceling authentication due to timeout")
+
+// admit takes the client from its first byte to ReadyForQuery.
+func (s *Session) admit() error {
+	limit := s.deadline(s.cfg.AuthenticationTimeout, errAuthTimeout)
+	startup, err := s.hello()
+	if err != nil {
+		limit.stop()
+		return err
+	}
+	if err := s.open(startup); err != nil {
+		limit.stop()
+		return err
+	}
+	limit.stop() // the queue for a slot has no time limit, as in the original
+	slot, err := s.Slots.Acquire(s.task, s.client, s.cfg.ReservedConnections)
+	if err != nil {
+		return err
+	}
+	s.slot = slot
+	s.setConfig(s.Config())
+	s.start = s.cfg
+	s.since = s.Engine.Now()
+	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
+	s.setStatus(Connecting)
+	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config }).With(
+		slog.String("app", s.app), slog.String("user", s.user), slog.String("db", s.database))
+	if s.cfg.LogConnections {
+		detail := "connecting host=" + s.host
+		if s.port != "" {
+			detail += " port=" + s.port
+		}
+		s.log.LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
+	}
+	s.log.LogAttrs(ctx, eventlog.Debug5, "connection_count_up: a client has taken a slot")
+
+	limit = s.deadline(s.cfg.AuthenticationTimeout, errAuthTimeout)
+	err = s.authenticate()
+	limit.stop()
+	if err != nil {
+		return err
+	}
+	return s.welcome()
+}
+
+// limit is a time limit on a step of the conversation.
+type limit struct {
+	task  *wire.Task
+	timer *time.Timer
+}
+
+func (s *Session) deadline(d time.Duration, cause error) limit {
+	l := limit{task: s.task}
+	if d > 0 {
+		l.timer = time.AfterFunc(d, func() { s.task.Interrupt(cause) })
+	}
+	return l
+}
+
+// stop ends the limit; one that passed unnoticed is forgiven.
+func (l limit) stop() {
+	if l.timer != nil && !l.timer.Stop() {
+		l.task.Forgive()
+	}
+}
+
+// hello reads first packets until one begins a session.
+func (s *Session) hello() (*wire.Startup, error) {
+	for range 3 { // TLS, GSS, and then it must be a startup packet
+		h, err := s.client.Hello()
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case h.SSL, h.GSS:
+			if _, err := s.client.Write([]byte{'N'}); err != nil {
+				return nil, err
+			}
+			if err := s.client.Flush(); err != nil {
+				return nil, err
+			}
+		case h.Cancel != nil:
+			s.message("Cancel", fmt.Sprintf("process id: %d", h.Cancel.PID))
+			s.cancel(*h.Cancel)
+			return nil, errGoodbye
+		default:
+			return h.Startup, nil
+		}
+	}
+	return nil, wire.Fatal("08P01", "expected a startup packet")
+}
+
+// open reads the startup packet's wishes.
+func (s *Session) open(st *wire.Startup) error {
+	var unknown []string
+	for _, p := range st.Params {
+		switch {
+		case p.Name == "user":
+			s.user = p.Value
+		case p.Name == "database":
+			s.database = p.Value
+		case p.Name == "replication":
+			if v := strings.ToLower(p.Value); !slices.Contains([]string{"", "false", "off", "no", "0"}, v) {
+				s.replication = p.Value
+			}
+		case strings.HasPrefix(p.Name, "_pq_."):
+			unknown = append(unknown, p.Name)
+		default:
+			if p.Name == "application_name" {
+				s.app = p.Value
+			}
+			s.login.Params = append(s.login.Params, wire.Param(p))
+		}
+	}
+	if s.user == "" {
+		return wire.Fatal("28000", "no PostgreSQL user name specified in startup packet")
+	}
+	if s.database == "" {
+		s.database = s.user
+	}
+	if st.Minor > 0 || len(unknown) > 0 {
+		if err := s.client.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 0, UnrecognizedOptions: unknown}); err != nil {
+			return err
+		}
+	}
+	s.login.User, s.login.Database = s.user, s.database
+	key := slices.Clone(s.login.Params)
+	slices.SortStableFunc(key, func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
+	s.settingsKey = canonical(key)
+	return nil
+}
+
+// SendAuth implements auth.Frontend.
+func (s *Session) SendAuth(body []byte) error {
+	if err := s.client.SendRaw(wire.Authentication, body); err != nil {
+		return err
+	}
+	return s.client.Flush()
+}
+
+// maxProof bounds what a client may send as proof of its identity.
+const maxProof = 65536
+
+// ReceivePassword implements auth.Frontend.
+func (s *Session) ReceivePassword() ([]byte, error) {
+	typ, body, err := s.client.Next(maxProof)
+	if err != nil {
+		return nil, err
+	}
+	if typ != wire.Password {
+		return nil, wire.Fatal("08P01", fmt.Sprintf("expected password response, got message type %d", typ))
+	}
+	return body, nil
+}
+
+// authenticate has the client prove who it is and opens its first server
+// connection.
+func (s *Session) authenticate() error {
+	s.snap = s.Cluster.Now()
+	s.conns = make([]*server, len(s.snap.Nodes))
+	s.watch = append(s.watch, s.client)
+	client := auth.Client{
+		User: s.user, Database: s.database, Host: s.host,
+		Stored: s.cfg.stored(s.user), ClearText: s.cfg.AllowClearTextFrontendAuth,
+	}
+	if s.cfg.EnablePoolHba {
+		rule, err := s.rule()
+		if err != nil {
+			return err
+		}
+		if rule == nil {
+			return auth.NoHBAEntry(client)
+		}
+		s.hbaMethod = string(rule.Method)
+		if s.cred, err = auth.Challenge(s, s.user, auth.Admit(s.hbaMethod, client)); err != nil {
+			return err
+		}
+	}
+	node, err := s.firstNode()
+	if err != nil {
+		return err
+	}
+	s.main = node
+	plan := func(m auth.Method) auth.Plan {
+		if s.hbaMethod != "" {
+			return auth.Present(m, s.hbaMethod, client, s.cred)
+		}
+		return auth.Relay(m, client)
+	}
+	// An idle connection of the same user tells what its server had asked, so
+	// that the client can be asked the same without one being opened.
+	if m, ok := s.Pool.Method(node, s.database, s.user); ok && s.poolable() {
+		if s.cred, err = auth.Challenge(s, s.user, plan(m)); err != nil {
+			return err
+		}
+		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
+			s.take(c)
+			return nil
+		}
+		return s.connect(node)
+	}
+	c, err := s.startServer(node)
+	if err != nil {
+		return err
+	}
+	if s.cred, err = auth.Challenge(s, s.user, plan(c.Method)); err == nil {
+		err = s.finishServer(c)
+	}
+	if err != nil {
+		c.Close()
+		return err
+	}
+	s.take(c)
+	return nil
+}
+
+// rule is the line of pool_hba.conf for this client; nil, none.
+func (s *Session) rule() (*conf.Rule, error) {
+	if s.cfg.Hba == nil {
+		return nil, auth.BadHBAFile()
+	}
+	q := conf.Conn{Type: conf.TypeLocal, Database: s.database, User: s.user}
+	if s.port != "" {
+		addr, err := netip.ParseAddr(s.host)
+		if err != nil {
+			return nil, fmt.Errorf("client address %q: %w", s.host, err)
+		}
+		q.Type, q.Addr = conf.TypeHost, addr.Unmap()
+	}
+	return s.cfg.Hba.Match(q), nil
+}
+
+// firstNode is where a session begins: the primary, or while there is none the
+// first node that answers, which can at least be read.
+func (s *Session) firstNode() (int, error) {
+	if p := s.snap.Primary; p >= 0 && s.snap.Nodes[p].Usable() {
+		return p, nil
+	}
+	for i := range s.snap.Nodes {
+		if s.snap.Nodes[i].Usable() && s.replication == "" {
+			return i, nil
+		}
+	}
+	var why []string
+	for i := range s.snap.Nodes {
+		n := &s.snap.Nodes[i]
+		if n.Host != "" {
+			why = append(why, fmt.Sprintf("node %d (%s:%d): %s", i, n.Host, n.Port, n.Reason))
+		}
+	}
+	return -1, &wire.Error{Severity: "FATAL", Code: "57P03",
+		Message: "all backend nodes are down, pgpool requires at least one valid node",
+		Detail:  strings.Join(why, "; "),
+		Hint:    "repair the backend nodes and restart pgpool"}
+}
+
+func (s *Session) poolable() bool { return s.cfg.ConnectionCache && s.replication == "" }
+
+func (s *Session) poolKey(node int) backend.Key {
+	return backend.Key{Node: node, Database: s.database, User: s.user, Settings: s.settingsKey, Proof: s.cred.Digest()}
+}
+
+var errLoginTimeout = errors.New("the server did not let us in within connect_timeout")
+
+// startServer dials a node and hears what proof its server asks.
+func (s *Session) startServer(node int) (*backend.Conn, error) {
+	c, err := s.dial(s.cfg, node)
+	if err != nil {
+		s.suspect(err)
+		return nil, s.unreachable(err)
+	}
+	c.Attach(s.task)
+	login := s.login
+	if s.replication != "" {
+		login.Params = append(slices.Clone(login.Params), wire.Param{Name: "replication", Value: s.replication})
+	}
+	limit := s.deadline(s.cfg.HealthCheck(node).ConnectTimeout, &backend.Error{Node: node, Err: errLoginTimeout})
+	_, err = c.Start(login)
+	limit.stop()
+	if err != nil {
+		c.Close()
+		return nil, s.refusedBy(err)
+	}
+	return c, nil
+}
+
+func (s *Session) finishServer(c *backend.Conn) error {
+	limit := s.deadline(s.cfg.HealthCheck(c.Node).ConnectTimeout, &backend.Error{Node: c.Node, Err: errLoginTimeout})
+	err := c.Finish(s.user, s.cred)
+	limit.stop()
+	return s.refusedBy(err)
+}
+
+// connect opens a node's server connection with what the client has proven.
+func (s *Session) connect(node int) error {
+	c, err := s.startServer(node)
+	if err != nil {
+		return err
+	}
+	if err := s.finishServer(c); err != nil {
+		c.Close()
+		return err
+	}
+	s.take(c)
+	return nil
+}
+
+// unreachable is what the client reads when its first server cannot be reached,
+// in the original's words.
+func (s *Session) unreachable(err error) error {
+	s.log.LogAttrs(ctx, eventlog.Log, "failed to create a backend connection", slog.Any("err", err))
+	return &failed{cause: err, word: &wire.Error{Severity: "FATAL", Code: "08006",
+		Message: "failed to create a backend connection", Detail: "executing failover on backend"}}
+}
+
+// failed carries both what to tell the client and what had happened.
+type failed struct {
+	cause error
+	word  *wire.Error
+}
+
+func (f *failed) Error() string   { return f.word.Error() + ": " + f.cause.Error() }
+func (f *failed) Unwrap() []error { return []error{f.word, f.cause} }
+
+// refusedBy passes on a server's own refusal word for word.
+func (s *Session) refusedBy(err error) error {
+	var no *backend.Refusal
+	var word *auth.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &word): // auth has found the words
+		return err
+	case errors.As(err, &no):
+		return &failed{cause: err, word: &wire.Error{Severity: "FATAL", Code: no.Said.Code, Message: no.Said.Message, Detail: no.Said.Detail, Hint: no.Said.Hint}}
+	}
+	s.suspect(err)
+	return s.unreachable(err)
+}
+
+// server is a server connection while a session has it.
+type server struct {
+	*backend.Conn
+	applied uint64                // how far the session's lasting settings have been repeated on it
+	stmts   map[string]*statement // what is prepared there, by name
+}
+
+// take makes a server connection this session's own.
+func (s *Session) take(c *backend.Conn) {
+	s.conns[c.Node] = &server{Conn: c, stmts: make(map[string]*statement)}
+	s.listServers()
+}
+
+// drop parts with a server connection that is not to be used again.
+func (s *Session) drop(c *server) {
+	s.conns[c.Node] = nil
+	if s.cur == c {
+		s.cur = nil
+	}
+	if s.half.server == c {
+		s.half = half{}
+	}
+	c.Bye()
+	s.listServers()
+}
+
+// listServers tells the slot and the idle wait of the servers now in use.
+func (s *Session) listServers() {
+	s.watch = append(s.watch[:0], s.client)
+	var list []Server
+	for _, c := range s.conns {
+		if c != nil {
+			s.watch = append(s.watch, c.Conn.Conn)
+			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Reader: c.Node == s.reads})
+		}
+	}
+	s.slot.setServers(list)
+}
+
+// welcome completes the login towards the client.
+func (s *Session) welcome() error {
+	c := s.conns[s.main]
+	if err := auth.SendOK(s); err != nil {
+		return err
+	}
+	for _, p := range c.Params() {
+		if err := s.client.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value}); err != nil {
+			return err
+		}
+	}
+	// The server's own pid, since clients compare it with pg_backend_pid(), but
+	// a secret of ours: the connection will serve others after this session.
+	secret := make([]byte, 4)
+	rand.Read(secret)
+	s.remember(cancelKey{c.PID, string(secret)})
+	err := s.client.Send(&pgproto3.BackendKeyData{ProcessID: c.PID, SecretKey: secret}, &pgproto3.ReadyForQuery{TxStatus: c.Status})
+	if err != nil {
+		return err
+	}
+	s.router = route.NewSession(s.database, s.user, s.app, defaults(s.login.Params))
+	s.router.Preference = s.cfg.Rules.Preference(s.database, s.user, s.app)
+	s.stmts, s.portals = make(map[string]*statement), make(map[string]*portal)
+	if s.replication != "" {
+		return s.tunnel(c)
+	}
+	return nil
+}
+
+// defaults are the settings of a startup packet by name, those in options
+// included.
+func defaults(params []wire.Param) map[string]string {
+	out := make(map[string]string)
+	for _, p := range params {
+		if p.Name != "options" {
+			out[strings.ToLower(p.Name)] = p.Value
+			continue
+		}
+		words := strings.Fields(p.Value)
+		for i, w := range words {
+			set, ok := strings.CutPrefix(w, "--")
+			if !ok {
+				if set, ok = strings.CutPrefix(w, "-c"); ok && set == "" && i+1 < len(words) {
+					set = words[i+1]
+				}
+			}
+			if name, value, eq := strings.Cut(set, "="); ok && eq {
+				out[strings.ToLower(strings.ReplaceAll(name, "-", "_"))] = value
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/wire"
+)
+
+// cancelKey names a session to those who want to cancel what it runs.
+type cancelKey struct {
+	pid    uint32
+	secret string
+}
+
+// cancels are the cancel requests that are being carried out for a session. A
+// server connection must not go to another session while one is on its way to
+// its server: it would cancel that one's statement.
+type cancels struct {
+	mu      sync.Mutex
+	running *server // where a statement runs now
+	flying  int
+	over    bool
+}
+
+// cancelLimit bounds how long one request may take; the client waits for it.
+const cancelLimit = 10 * time.Second
+
+func (s *Session) remember(k cancelKey) {
+	s.cancelKey = k
+	s.cancels.Store(k, s)
+}
+
+// forget makes the session unknown to cancel requests and waits for those that
+// are on their way.
+func (s *Session) forget() {
+	s.cancels.CompareAndDelete(s.cancelKey, s)
+	s.flight.mu.Lock()
+	s.flight.over = true
+	s.flight.mu.Unlock()
+	for s.flying() {
+		s.task.WaitFor(func() bool { return !s.flying() })
+	}
+}
+
+func (s *Session) flying() bool {
+	s.flight.mu.Lock()
+	defer s.flight.mu.Unlock()
+	return s.flight.flying > 0
+}
+
+// running marks c as the server that a cancel request is meant for; nil, none.
+func (s *Session) running(c *server) {
+	s.flight.mu.Lock()
+	s.flight.running = c
+	s.flight.mu.Unlock()
+}
+
+// cancel carries out a request. As PostgreSQL, it says nothing to whoever asks.
+func (sh *Shared) cancel(k wire.CancelKey) {
+	found, ok := sh.cancels.Load(cancelKey{k.PID, k.Secret})
+	if !ok {
+		sh.Log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("cancel request for process %d matches no session", k.PID))
+		return
+	}
+	found.(*Session).cancelRunning()
+}
+
+// cancelRunning has the server of the running statement cancel it. Safe for all
+// goroutines.
+func (s *Session) cancelRunning() {
+	s.flight.mu.Lock()
+	c := s.flight.running
+	if c == nil || s.flight.over {
+		s.flight.mu.Unlock()
+		return
+	}
+	s.flight.flying++
+	var target *backend.Conn = c.Conn
+	s.flight.mu.Unlock()
+	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
+	err := target.Cancel(ctx)
+	stop()
+	s.flight.mu.Lock()
+	s.flight.flying--
+	s.flight.mu.Unlock()
+	s.task.Wake()
+	if err != nil {
+		s.Log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("could not cancel the statement on node %d", target.Node), slog.Any("err", err))
+	}
+}

@@ -1,0 +1,328 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
+)
+
+// choice is where a statement goes, with the server ready for it.
+type choice struct {
+	server   *server
+	decision route.Decision
+}
+
+// choose finds the node for a statement and makes its server ready: connected,
+// with the session's settings, in the client's transaction. home is the node
+// where a named statement has been parsed already, as id+1; 0, nowhere.
+func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int) (choice, error) {
+	if err := s.follow(); err != nil {
+		return choice{}, err
+	}
+	d := route.Route(route.Input{
+		Verdict: v, Text: text, Facts: s.facts(v), Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules,
+		Extended: extended, Random: s.rnd(), Home: home, Prepared: s.prepared(v), Process: s.process(v),
+	})
+	if d.Node < 0 {
+		return choice{}, s.nobody()
+	}
+	if s.pipe.pinned && d.Node != s.main {
+		d.Node, d.Balanced = s.main, false
+	}
+	if d.Node != s.main && s.tx.poisoned {
+		d.Node, d.Balanced = s.main, false
+	}
+	if d.Balanced && d.ReadNode != s.router.ReadNode {
+		s.logDraw(d)
+	}
+	c, err := s.ready(d.Node)
+	if err == nil {
+		return choice{c, d}, nil
+	}
+	if d.Node == s.main {
+		return choice{}, err
+	}
+	// A reader that cannot be had is no reason to fail: the main node can read.
+	s.suspect(err)
+	s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d cannot take a read, node %d does", d.Node, s.main), slog.Any("err", err))
+	if old := s.conns[d.Node]; old != nil {
+		old.Taint()
+		s.drop(old)
+	}
+	s.router.ReadNode = -1
+	d.Node, d.Balanced = s.main, false
+	c, err = s.ready(s.main)
+	return choice{c, d}, err
+}
+
+// follow makes the session follow the cluster, but never in the middle of a
+// transaction or a pipeline: those end where they began.
+func (s *Session) follow() error {
+	if s.tx.open || s.pipe.open() {
+		return nil
+	}
+	if s.discarded {
+		s.discarded = false
+		for _, c := range s.conns {
+			if c != nil && c.Node != s.main {
+				s.giveBack(c)
+			}
+		}
+		s.listServers()
+	}
+	if s.askTemp {
+		s.askTemp = false
+		if err := s.ownTemp(); err != nil {
+			return err
+		}
+	}
+	s.snap = s.Cluster.Now()
+	main := s.snap.Primary
+	if main < 0 {
+		main = s.snap.Main
+	}
+	if main < 0 || main == s.main {
+		return nil
+	}
+	if len(s.marks.held) > 0 {
+		return &wire.Error{Severity: "FATAL", Code: "57P01",
+			Message: fmt.Sprintf("the primary has moved from node %d to node %d", s.main, main),
+			Detail:  "This session owned what exists on the old primary only: " + s.holds() + ".",
+			Hint:    "Connect again."}
+	}
+	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("session follows the primary from node %d to node %d", s.main, main))
+	s.main = main
+	return nil
+}
+
+// ready returns the node's server in the state in which the client's next
+// statement shall find it.
+func (s *Session) ready(node int) (*server, error) {
+	c := s.conns[node]
+	if c != nil && c.HungUp() && !(s.tx.open && (node == s.main || c == s.half.server)) && c != s.due.server {
+		c.Taint()
+		s.drop(c)
+		c = nil
+	}
+	if c == nil {
+		if node == s.main && len(s.marks.held) > 0 {
+			return nil, &wire.Error{Severity: "FATAL", Code: "57P01",
+				Message: "the connection to the primary was lost",
+				Detail:  "This session owned what existed on it only: " + s.holds() + ".",
+				Hint:    "Connect again."}
+		}
+		if err := s.reach(node); err != nil {
+			return nil, err
+		}
+		c = s.conns[node]
+	}
+	if !s.settings.current(c) && !(s.tx.open && node == s.main) {
+		for _, sql := range s.settings.due(c, node != s.main) {
+			if err := s.exchange(c, sql); err != nil {
+				return nil, err
+			}
+		}
+		c.applied = s.settings.seq
+	}
+	if node == s.main {
+		return c, s.poison(c)
+	}
+	return c, s.join(c)
+}
+
+// reach opens a node's server, an idle one if there is.
+func (s *Session) reach(node int) error {
+	if s.poolable() {
+		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
+			s.take(c)
+			return nil
+		}
+	}
+	return s.connect(node)
+}
+
+// join brings a standby into the client's transaction block.
+func (s *Session) join(c *server) error {
+	if !s.tx.open {
+		return nil
+	}
+	if s.half.server != nil && s.half.server != c { // the reader has changed, as when it was lost
+		s.half.end = "ROLLBACK"
+		if err := s.finishHalf(); err != nil {
+			return err
+		}
+	}
+	if s.half.server == nil {
+		s.half = half{server: c}
+	}
+	for s.half.told < len(s.tx.journal) {
+		if err := s.exchange(c, s.tx.journal[s.half.told]); err != nil {
+			return err
+		}
+		s.half.told++
+	}
+	return nil
+}
+
+// finishHalf ends a standby's part in a block that is over.
+func (s *Session) finishHalf() error {
+	if s.half.end == "" {
+		return nil
+	}
+	c, end := s.half.server, s.half.end
+	s.half = half{}
+	if err := s.exchange(c, end); err != nil {
+		c.Taint()
+		s.suspect(err)
+		s.drop(c)
+	}
+	return nil
+}
+
+// poison fails the main node's block after a read of it has failed on a standby:
+// the client has seen the failure, and nothing of the block may be committed.
+func (s *Session) poison(main *server) error {
+	if !s.tx.poisoned {
+		return nil
+	}
+	err := s.exchange(main, `ROLLBACK TO SAVEPOINT "a read of this transaction has failed on a standby"`)
+	var no *backend.Refusal
+	if !errors.As(err, &no) {
+		return errors.Join(err, &backend.Error{Node: main.Node, Err: errors.New("could not fail the transaction block")})
+	}
+	s.tx.poisoned = false
+	return nil
+}
+
+// poisonIfOpen notes that the client has been shown an error of our own, which
+// fails its block like any other.
+func (s *Session) poisonIfOpen() {
+	if main := s.conns[s.main]; s.tx.open && main != nil && main.Status == 'T' {
+		s.tx.poisoned = true
+	}
+}
+
+// exchange runs a statement of our own on a server and drops its answer. An
+// error of the server's is a *backend.Refusal.
+func (s *Session) exchange(c *server, sql string) error {
+	if !s.due.empty() {
+		if err := s.cut(); err != nil {
+			return err
+		}
+	}
+	if err := c.SendRaw(wire.Query, append([]byte(sql), 0)); err != nil {
+		return err
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	var refused error
+	for {
+		typ, size, ok, err := c.Peek()
+		if err != nil {
+			return err
+		}
+		if !ok || size > c.Buffered() {
+			if err := s.fillTo(c, size); err != nil {
+				return err
+			}
+			continue
+		}
+		body := c.Bytes()[5:size]
+		switch typ {
+		case wire.ErrorResponse:
+			refused = &backend.Refusal{Node: c.Node, Said: wire.ParseError(body)}
+		case wire.ParameterStatus:
+			c.NoteParam(body)
+		case wire.ReadyForQuery:
+			c.Status = body[0]
+			c.Skip(size)
+			return refused
+		case wire.CopyInResponse, wire.CopyBothResponse:
+			return s.outOfPlace(c, typ)
+		}
+		c.Skip(size)
+	}
+}
+
+// mainServer is the main node's server, ready.
+func (s *Session) mainServer() (*server, error) {
+	if err := s.follow(); err != nil {
+		return nil, err
+	}
+	return s.ready(s.main)
+}
+
+// place chooses the server for an execution of a prepared statement.
+func (s *Session) place(st *statement) (choice, error) {
+	if st == nil { // perhaps prepared by SQL, which only the main node knows
+		return s.choose(opaque, nil, true, 0)
+	}
+	ch, err := s.choose(st.verdict, st.text(), true, st.home+1)
+	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq {
+		return ch, err
+	}
+	// Prepared under other settings, names might mean something else now: it
+	// stays where it is known as it was meant.
+	if c := s.conns[st.home]; c != nil && c.stmts[st.name] == st && c != ch.server && !s.tx.open && !s.pipe.pinned {
+		c, err := s.ready(st.home)
+		if err != nil {
+			return choice{}, err
+		}
+		ch.server, ch.decision.Node = c, st.home
+	}
+	return ch, nil
+}
+
+// nobody is the answer when no node can take a statement.
+func (s *Session) nobody() error {
+	return &wire.Error{Severity: "ERROR", Code: "57P03", Message: "no node can take this statement", Detail: s.snap.Why()}
+}
+
+// ownWord finds the words for an error that fails a statement but not the
+// session; any other error is returned.
+func (s *Session) ownWord(err error) (*wire.Error, error) {
+	var word *wire.Error
+	var no *backend.Refusal
+	var bad *backend.Error
+	switch {
+	case errors.As(err, &no):
+		w := *no.Said
+		w.Severity = "ERROR"
+		return &w, nil
+	case errors.As(err, &word) && word.Severity == "ERROR":
+		return word, nil
+	case errors.As(err, &word), errors.As(err, &bad):
+		return nil, err
+	}
+	return nil, err
+}
+
+// refuse answers a Query with an error of our own.
+func (s *Session) refuse(err error) error {
+	word, err := s.ownWord(err)
+	if err != nil {
+		return err
+	}
+	s.poisonIfOpen()
+	if err := s.client.Send(word.Response()); err != nil {
+		return err
+	}
+	return s.client.Send(s.readyForQuery())
+}
+
+func (s *Session) logDraw(d route.Decision) {
+	if s.log.Enabled(ctx, eventlog.Debug1) {
+		s.log.LogAttrs(ctx, eventlog.Debug1, "selecting load balance node", slog.String("detail", fmt.Sprintf("selected backend id is %d", d.ReadNode)))
+	}
+}
+
+func (s *Session) logLookup(err error) {
+	s.log.LogAttrs(ctx, eventlog.Warning, "could not look up the names of a statement", slog.Any("err", err))
+}

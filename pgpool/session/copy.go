@@ -1,0 +1,172 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/wire"
+)
+
+var copyData = letters(wire.CopyData)
+
+// copyIn takes the client's data to a server that has asked for it, until the
+// client ends it or the server has had enough. The server's last word on the
+// matter is left for relay.
+func (s *Session) copyIn(c *server, x *expectation) error {
+	// A Sync that was sent along is passed over by a server in this state; the
+	// client knows, and sends another when the copy is over.
+	if x.kind == wire.Execute && s.due.head+1 < len(s.due.list) && s.due.list[s.due.head+1].kind == wire.Sync {
+		s.due.list = append(s.due.list[:s.due.head+1], s.due.list[s.due.head+2:]...)
+		s.pipe.syncLost = true
+	}
+	if err := s.client.Flush(); err != nil {
+		return err
+	}
+	over := false // the server has something to say that ends the copy
+	news := func() error {
+		var err error
+		over, err = s.copyNews(c)
+		return err
+	}
+	c.Relieve(news) // lest it blocks on notices to us while we block on data to it
+	defer c.Relieve(nil)
+	for {
+		if s.client.Owed() == 0 {
+			if over {
+				return nil // what the client still sends of the data is passed over by dispatch
+			}
+			if done, err := s.copyControl(c); done || err != nil {
+				return err
+			}
+		}
+		if _, err := s.client.ForwardRun(c.Conn.Conn, copyData); err != nil {
+			return err
+		}
+		if s.client.Buffered() > 0 && s.client.Owed() == 0 {
+			if _, _, ok, _ := s.client.Peek(); ok {
+				continue
+			}
+		}
+		if err := s.client.ForwardOwed(c.Conn.Conn); err != nil {
+			return err
+		}
+		if got, err := s.client.TryFill(); err != nil {
+			return err
+		} else if got {
+			continue
+		}
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		if err := s.task.Wait(s.client, c.Conn.Conn); err != nil {
+			return err
+		}
+		if err := news(); err != nil {
+			return err
+		}
+	}
+}
+
+// copyControl passes on the client's message that is no data, if one is next.
+// It reports whether the client has ended the copy.
+func (s *Session) copyControl(c *server) (bool, error) {
+	typ, size, ok, err := s.client.Peek()
+	if !ok || err != nil || typ == wire.CopyData {
+		return false, err
+	}
+	switch typ {
+	case wire.Flush, wire.Sync: // passed over by the server as well
+		return false, s.client.Discard(size)
+	case wire.Terminate:
+		c.Taint()
+		return false, errGoodbye
+	case wire.CopyDone, wire.CopyFail:
+	default:
+		if size > smallMessage { // the server will refuse it by its letter; do not carry its weight
+			c.Taint()
+			return false, wire.Fatal("08P01", fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ))
+		}
+	}
+	if s.logsMessages() {
+		s.message(map[byte]string{wire.CopyDone: "CopyDone", wire.CopyFail: "CopyFail"}[typ], "")
+	}
+	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
+		return false, err
+	}
+	return true, c.Flush()
+}
+
+// copyNews passes on what a server says while it is being sent data. It reports
+// whether that ends the copy.
+func (s *Session) copyNews(c *server) (over bool, err error) {
+	for {
+		typ, size, ok, err := c.Peek()
+		if err != nil {
+			return false, err
+		}
+		if !ok || size > c.Buffered() {
+			if got, err := c.TryFillTo(size); err != nil || !got {
+				return false, err
+			}
+			continue
+		}
+		switch typ {
+		case wire.NoticeResponse, wire.ParameterStatus, wire.Notification:
+			if err := s.answer(c, s.due.first(), typ, c.Bytes()[:size]); err != nil {
+				return false, err
+			}
+			if err := s.client.Flush(); err != nil {
+				return false, err
+			}
+		default:
+			return true, nil
+		}
+	}
+}
+
+// tunnel joins a replication client and its server, who speak both at once,
+// until either is done. Nothing is looked at.
+func (s *Session) tunnel(c *server) error {
+	c.Taint() // never to be lent to anybody else
+	for {
+		if err := s.client.Flush(); err != nil {
+			return err
+		}
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		if err := s.task.Wait(s.client, c.Conn.Conn); err != nil {
+			return err
+		}
+		if err := pass(s.client, c.Conn.Conn); err != nil {
+			return goodbye(err)
+		}
+		if err := pass(c.Conn.Conn, s.client); err != nil {
+			s.client.SendNow()
+			return goodbye(err)
+		}
+	}
+}
+
+func pass(from, to *wire.Conn) error {
+	_, err := from.TryFill()
+	if n := from.Buffered(); n > 0 {
+		b := from.Bytes()
+		from.Skip(n)
+		if _, werr := to.Write(b); werr != nil {
+			return errors.Join(werr, err)
+		}
+	}
+	return err
+}
+
+// goodbye is how a tunnel ends: either side may simply close.
+func goodbye(err error) error {
+	var bad *backend.Error
+	if errors.Is(err, io.EOF) && !errors.As(err, &bad) {
+		return errGoodbye
+	}
+	return err
+}

@@ -1,0 +1,26 @@
+// Package session is one client from hello to goodbye.
+//
+// A Session is one straight-line conversation, in lockstep as PostgreSQL itself
+// is: collect a batch from the client, send it to the node that route names,
+// relay its replies, settle. Its files follow the conversation:
+//
+//	shared.go   what all sessions of a process have in common
+//	slots.go    the places for clients, and the queue for one
+//	admit.go    startup packet, slot, proof of identity, first server
+//	session.go  the loop, the idle wait, the one place where a session ends
+//	simple.go   a Query and a FunctionCall
+//	extended.go Parse, Bind, Describe, Execute, Close, Flush, Sync
+//	expect.go   which replies are due, and their relay
+//	copy.go     COPY FROM STDIN, and streams that go both ways
+//	choose.go   the node for a statement, and its connection in the session's state
+//	settings.go SET and its kin, repeated on each server the session uses
+//	settle.go   what a finished statement has changed
+//	cancel.go   cancel requests
+//	record.go   what the log is told of a statement
+//	show.go     SHOW POOL_xxx and PGPOOL SHOW, SET, RESET
+//
+// Invariant: at any time at most one server owes this session replies, so what
+// comes back has one order and one addressee. A server connection about whose
+// state there is any doubt is tainted and closed; what may have been executed is
+// never sent again.
+package session

@@ -1,0 +1,307 @@
+package session
+
+import (
+	"fmt"
+	"log/slog"
+
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/wire"
+)
+
+// expectation is a reply that a server owes for a message it was sent.
+type expectation struct {
+	kind byte // the message's letter
+	skip bool // sent on our own account: the reply is not for the client
+	part int  // statements of a multi-statement string that have completed
+	// For Query, Execute and FunctionCall: what is running.
+	verdict *parser.Verdict
+	stmt    *statement // for Parse
+}
+
+// expectations are due from one server, in order.
+type expectations struct {
+	server *server
+	list   []expectation
+	head   int
+}
+
+func (e *expectations) empty() bool { return e.head == len(e.list) }
+
+func (e *expectations) push(server *server, x expectation) {
+	if e.empty() {
+		e.list, e.head = e.list[:0], 0
+	}
+	e.server = server
+	e.list = append(e.list, x)
+}
+
+func (e *expectations) first() *expectation { return &e.list[e.head] }
+func (e *expectations) pop()                { e.head++ }
+
+// toSync drops what a server passes over after an error: everything up to the
+// next Sync. It reports whether there is one.
+func (e *expectations) toSync() bool {
+	for !e.empty() {
+		if e.first().kind == wire.Sync {
+			return true
+		}
+		e.pop()
+	}
+	return false
+}
+
+// Frames that are passed on unopened while a statement runs.
+var (
+	rowsOfQuery   = letters(wire.DataRow, wire.CopyData, wire.RowDescription)
+	rowsOfExecute = letters(wire.DataRow, wire.CopyData)
+)
+
+func letters(list ...byte) *[256]bool {
+	var t [256]bool
+	for _, l := range list {
+		t[l] = true
+	}
+	return &t
+}
+
+// relay carries the replies that are due to the client. Both sockets mark their
+// own errors, so none are dressed up here.
+func (s *Session) relay() error {
+	c := s.due.server
+	s.running(c)
+	defer s.running(nil)
+	for !s.due.empty() {
+		if c.Owed() > 0 {
+			if c.Buffered() == 0 {
+				if err := s.fill(c); err != nil {
+					return err
+				}
+			}
+			if err := c.ForwardOwed(s.client); err != nil {
+				return err
+			}
+			continue
+		}
+		x := s.due.first()
+		if !x.skip {
+			var err error
+			switch x.kind {
+			case wire.Query:
+				_, err = c.ForwardRun(s.client, rowsOfQuery)
+			case wire.Execute:
+				_, err = c.ForwardRun(s.client, rowsOfExecute)
+			}
+			if err != nil {
+				return err
+			}
+			if c.Owed() > 0 {
+				continue
+			}
+		}
+		typ, size, ok, err := c.Peek()
+		if err != nil {
+			return err
+		}
+		if !ok || size > c.Buffered() {
+			if size > answerLimit {
+				return &backend.Error{Node: c.Node, Err: &wire.FrameError{Type: typ, Length: uint32(size)}}
+			}
+			if err := s.fillTo(c, size); err != nil {
+				return err
+			}
+			continue
+		}
+		frame := c.Bytes()[:size]
+		if err := s.answer(c, x, typ, frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillTo reads until a frame of size bytes is there, or at least more than now.
+func (s *Session) fillTo(c *server, size int) error {
+	if size <= c.Buffered() {
+		size = 0
+	}
+	if got, err := c.TryFillTo(size); got || err != nil {
+		return err
+	}
+	if err := s.client.Flush(); err != nil {
+		return err
+	}
+	return c.FillTo(size)
+}
+
+// answer deals with one control frame: it is passed on or skipped, and what it
+// completes is noted. It consumes the frame.
+func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) error {
+	body := frame[5:]
+	forward := !x.skip
+	switch typ {
+	case wire.ParseComplete:
+		if err := s.expect(c, x, typ, wire.Parse); err != nil {
+			return err
+		}
+		c.stmts[x.stmt.name] = x.stmt
+		s.due.pop()
+	case wire.BindComplete:
+		if err := s.expect(c, x, typ, wire.Bind); err != nil {
+			return err
+		}
+		s.due.pop()
+	case wire.CloseComplete:
+		if err := s.expect(c, x, typ, wire.Close); err != nil {
+			return err
+		}
+		s.due.pop()
+	case wire.RowDescription, wire.NoData:
+		if x.kind == wire.Describe {
+			s.due.pop()
+		}
+	case wire.CommandComplete, wire.EmptyQuery:
+		s.completed(x, body)
+		if x.kind == wire.Execute {
+			s.router.Done()
+			s.due.pop()
+		}
+	case wire.PortalSuspended:
+		if err := s.expect(c, x, typ, wire.Execute); err != nil {
+			return err
+		}
+		s.router.Done()
+		s.due.pop()
+	case wire.ReadyForQuery:
+		if x.kind != wire.Query && x.kind != wire.Sync && x.kind != wire.FunctionCall || len(body) != 1 {
+			return s.outOfPlace(c, typ)
+		}
+		c.Status = body[0]
+		if x.kind != wire.Sync && !s.pipe.failed {
+			s.router.Done()
+		}
+		s.due.pop()
+		if forward {
+			frame[5] = s.settle(c)
+		}
+	case wire.ErrorResponse:
+		if err := s.failedReply(c, x, frame); err != nil {
+			return err
+		}
+		forward = false
+	case wire.NoticeResponse:
+		if forward {
+			s.logNotice(c, body)
+		}
+	case wire.ParameterStatus:
+		c.NoteParam(body)
+		forward = c.Node == s.main
+	case wire.Notification:
+		forward = c.Node == s.main
+	case wire.CopyInResponse:
+		if x.skip || x.kind != wire.Query && x.kind != wire.Execute {
+			return s.outOfPlace(c, typ)
+		}
+		if _, err := s.client.Write(frame); err != nil {
+			return err
+		}
+		c.Skip(len(frame))
+		return s.copyIn(c, x)
+	case wire.CopyBothResponse:
+		return s.outOfPlace(c, typ) // only on replication connections, which have a tunnel
+	case wire.CopyOutResponse, wire.CopyDone, wire.ParameterDesc, wire.FunctionResult, wire.DataRow, wire.CopyData:
+	default:
+		return s.outOfPlace(c, typ)
+	}
+	if forward {
+		if _, err := s.client.Write(frame); err != nil {
+			return err
+		}
+	}
+	c.Skip(len(frame))
+	return nil
+}
+
+func (s *Session) expect(c *server, x *expectation, typ, kind byte) error {
+	if x.kind != kind {
+		return s.outOfPlace(c, typ)
+	}
+	return nil
+}
+
+func (s *Session) outOfPlace(c *server, typ byte) error {
+	c.Taint()
+	return &backend.Error{Node: c.Node, Err: fmt.Errorf("message %q out of place", typ)}
+}
+
+// failedReply passes an ErrorResponse on, and drops what the server will not
+// answer because of it.
+func (s *Session) failedReply(c *server, x *expectation, frame []byte) error {
+	word := wire.ParseError(frame[5:])
+	s.countError(c, word)
+	_, err := s.client.Write(frame)
+	c.Skip(len(frame))
+	if err != nil {
+		return err
+	}
+	if word.Severity == "FATAL" || word.Severity == "PANIC" {
+		c.Taint()
+		if word.Code == "57P01" {
+			s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("found the pg_terminate_backend request for backend pid:%d on backend node:%d", c.PID, c.Node))
+		}
+		return s.said(&backend.Refusal{Node: c.Node, Said: word})
+	}
+	s.pipe.failed = true
+	s.router.Failed(x.part)
+	s.unprepare()
+	if x.kind != wire.Query && x.kind != wire.FunctionCall && !s.due.toSync() {
+		s.pipe.skipping = true
+	}
+	return nil
+}
+
+// unprepare forgets the statements whose Parse has failed or will be passed
+// over, up to the next Sync.
+func (s *Session) unprepare() {
+	for i := s.due.head; i < len(s.due.list) && s.due.list[i].kind != wire.Sync; i++ {
+		x := &s.due.list[i]
+		switch {
+		case x.kind != wire.Parse || x.skip:
+		case x.stmt.name == "" && s.unnamed == x.stmt:
+			s.unnamed = nil
+		case s.stmts[x.stmt.name] == x.stmt:
+			delete(s.stmts, x.stmt.name)
+		}
+	}
+}
+
+func (s *Session) logNotice(c *server, body []byte) {
+	if s.log.Enabled(ctx, eventlog.Debug1) {
+		word := wire.ParseError(body)
+		s.log.LogAttrs(ctx, eventlog.Debug1, "forwarding notice of node "+fmt.Sprint(c.Node), slog.String("detail", word.Message))
+	}
+}
+
+// completed notes that a statement has run without an error.
+func (s *Session) completed(x *expectation, tag []byte) {
+	v := x.verdict
+	if v == nil {
+		return
+	}
+	if v.Class != parser.Multi {
+		if !plain(v) {
+			s.pipe.note(v, tag)
+		}
+		return
+	}
+	if x.part < len(v.Parts) {
+		s.pipe.note(v.Parts[x.part], tag)
+	}
+	x.part++
+}
+
+// plain tells that nothing of a statement outlives it.
+func plain(v *parser.Verdict) bool {
+	return v.Reads && len(v.Settings) == 0 && v.SettingsUnknown == parser.ScopeNone && v.Transaction == nil
+}

@@ -1,0 +1,457 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"pgpool-go/pgpool/auth"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/catalog"
+	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
+)
+
+// Session is one client. All of it belongs to the goroutine of Serve, except
+// what other files mark as safe for others.
+type Session struct {
+	*Shared
+	task   *wire.Task
+	client *wire.Conn
+	slot   *Slot
+	cfg    *Current // as of the last settle, with what PGPOOL SET has changed
+	base   *Current // what cfg was made from
+	start  *Current // as of the session's start: what PGPOOL RESET returns to
+	log    *slog.Logger
+
+	user, database, app string
+	host, port          string // of the client, as logs and pool_hba see it
+	login               backend.Login
+	settingsKey         string // login's settings in canonical form
+	cred                auth.Credential
+	hbaMethod           string // of the pool_hba rule that matched; empty without pool_hba
+	replication         string // value of the startup parameter; empty for ordinary sessions
+	since               time.Time
+	cancelKey           cancelKey
+
+	main   int            // the node for everything that may not be elsewhere
+	conns  []*server      // by node; nil where none is open
+	watch  []*wire.Conn   // client and all of conns, for the idle wait
+	reads  int            // the node drawn for this session's reads, or -1
+	cur    *server        // who owes or last owed replies
+	rnd    func() float64 // for draws
+	flight cancels        // cancel requests under way
+	snap   *cluster.Snapshot
+
+	due       expectations
+	settings  settings
+	tx        transaction
+	half      half
+	pipe      pipeline
+	stmts     map[string]*statement
+	unnamed   *statement
+	portals   map[string]*portal
+	marks     marks
+	path      *catalog.Path // of pathText, see lookup.go
+	pathText  string
+	router    *route.Session
+	askTemp   bool // the main server may have temporary tables that route does not know of
+	discarded bool // DISCARD ALL has run on the main server; the others are to follow
+}
+
+// Serve holds the whole conversation with the client behind nc and returns when
+// it is over. A panic ends this session alone.
+func (sh *Shared) Serve(nc net.Conn) {
+	s := &Session{Shared: sh, task: sh.Engine.NewTask(), reads: -1, main: -1, rnd: rand.Float64, log: sh.Log}
+	s.host, s.port = peer(nc)
+	sh.present.Store(s.task, struct{}{})
+	defer sh.present.Delete(s.task)
+	client, err := sh.Engine.Adopt(nc)
+	if err != nil {
+		s.log.LogAttrs(ctx, eventlog.Warning, "could not accept a client", slog.Any("err", err))
+		return
+	}
+	client.Mark(func(err error) error { return &ClientGone{err} })
+	client.Attach(s.task)
+	s.client = client
+	s.setConfig(sh.Config())
+	defer s.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			for _, c := range s.conns {
+				if c != nil {
+					c.Taint()
+				}
+			}
+			s.end(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	s.end(s.run())
+}
+
+// peer tells a client's address in the original's words.
+func peer(nc net.Conn) (host, port string) {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return a.IP.String(), fmt.Sprint(a.Port)
+	}
+	return "[local]", ""
+}
+
+func (s *Session) run() error {
+	if err := s.admit(); err != nil {
+		return err
+	}
+	for {
+		typ, size, err := s.await()
+		if err != nil {
+			return err
+		}
+		s.setStatus(ExecuteCommand)
+		if err := s.dispatch(typ, size); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Session) dispatch(typ byte, size int) error {
+	switch typ {
+	case wire.Query:
+		return s.simple(size)
+	case wire.Parse:
+		return s.parse(size)
+	case wire.Bind:
+		return s.bind(size)
+	case wire.Describe:
+		return s.describe(size)
+	case wire.Execute:
+		return s.execute(size)
+	case wire.Close:
+		return s.closeObject(size)
+	case wire.Flush:
+		return s.flush(size)
+	case wire.Sync:
+		return s.sync(size)
+	case wire.FunctionCall:
+		return s.function(size)
+	case wire.Terminate:
+		s.message("Terminate", "")
+		return errGoodbye
+	case wire.CopyData, wire.CopyDone, wire.CopyFail:
+		// Left over from a COPY that failed: PostgreSQL passes them over too.
+		return s.client.Discard(size)
+	}
+	return wire.Fatal("08P01", fmt.Sprintf("invalid frontend message type %d", typ))
+}
+
+// smallMessage bounds the messages that only name something, as in PostgreSQL.
+const smallMessage = 10000
+
+// await returns the header of the client's next message. While it waits, it
+// passes on what servers say unasked.
+func (s *Session) await() (typ byte, size int, err error) {
+	for {
+		typ, size, ok, err := s.client.Peek()
+		if err != nil {
+			return 0, 0, err
+		}
+		if ok {
+			switch typ {
+			case wire.Close, wire.Describe, wire.Execute, wire.Flush, wire.Sync, wire.Terminate, wire.CopyDone, wire.CopyFail:
+				if size > smallMessage {
+					return 0, 0, wire.Fatal("08P01", "invalid message length")
+				}
+			}
+			return typ, size, nil
+		}
+		if got, err := s.client.TryFill(); err != nil {
+			if errors.Is(err, io.EOF) && s.client.Buffered() == 0 {
+				return 0, 0, errGoodbye // not polite, but common
+			}
+			return 0, 0, err
+		} else if got {
+			continue
+		}
+		if err := s.idle(); err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+// idle waits until the client sends something. It is the only wait that may be
+// long with nothing under way.
+func (s *Session) idle() error {
+	if err := s.client.Flush(); err != nil {
+		return err
+	}
+	if s.pipe.open() {
+		return s.client.Fill() // in the middle of a pipeline the servers have nothing to add
+	}
+	s.refresh()
+	s.client.Release()
+	for _, c := range s.conns {
+		if c != nil {
+			c.Release()
+		}
+	}
+	s.slot.idleSince.Store(s.Engine.Now().UnixNano())
+	if s.tx.open {
+		s.setStatus(IdleInTransaction)
+	} else {
+		s.setStatus(Idle)
+	}
+	if err := s.task.Wait(s.watch...); err != nil {
+		return err
+	}
+	for _, c := range s.conns {
+		if c != nil && c.Stirred() {
+			if err := s.unasked(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unasked deals with what a server says while nothing is due from it.
+func (s *Session) unasked(c *server) error {
+	main := c.Node == s.main
+	got, err := c.TryFill()
+	if err != nil {
+		return s.lost(c, err)
+	}
+	if !got && c.Buffered() == 0 {
+		return nil
+	}
+	for c.Buffered() > 0 {
+		typ, body, err := c.Frame(answerLimit)
+		if err != nil {
+			return s.lost(c, err)
+		}
+		switch typ {
+		case wire.NoticeResponse, wire.Notification:
+			if main {
+				s.client.SendRaw(typ, body)
+			}
+		case wire.ParameterStatus:
+			c.NoteParam(body)
+			if main {
+				s.client.SendRaw(typ, body)
+			}
+		case wire.ErrorResponse:
+			word := wire.ParseError(body)
+			s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("server connection of node %d ended", c.Node), slog.String("detail", word.Message))
+			if !main {
+				s.drop(c)
+				return nil
+			}
+			s.client.SendRaw(typ, body)
+			c.Taint()
+			return s.said(&backend.Refusal{Node: c.Node, Said: word})
+		default:
+			return s.lost(c, &backend.Error{Node: c.Node, Err: fmt.Errorf("message %q out of place", typ)})
+		}
+		c.Skip(5 + len(body))
+	}
+	return s.client.Flush()
+}
+
+// answerLimit bounds the server messages that are opened: errors, notices,
+// descriptions. Rows and copy data are not.
+const answerLimit = 256 << 20
+
+// lost deals with a server connection that has failed while nothing was due.
+func (s *Session) lost(c *server, err error) error {
+	s.suspect(err)
+	c.Taint()
+	if c.Node != s.main {
+		s.drop(c)
+		return nil
+	}
+	return err
+}
+
+// suspect tells the cluster of a failed path; whether the node is down is not
+// for a session to say.
+func (s *Session) suspect(err error) {
+	var bad *backend.Error
+	if errors.As(err, &bad) {
+		s.Cluster.Submit(cluster.Suspected{Node: bad.Node, Cause: bad.Err})
+	}
+}
+
+// ended is an error whose words the client has already been given.
+type ended struct{ err error }
+
+func (e *ended) Error() string { return e.err.Error() }
+func (e *ended) Unwrap() error { return e.err }
+
+func (s *Session) said(err error) error { return &ended{err} }
+
+// end is the only place where an error becomes words for the client, an event
+// and a log line.
+func (s *Session) end(err error) {
+	var (
+		gone *ClientGone
+		word *wire.Error
+		bad  *backend.Error
+		said *ended
+		odd  *wire.FrameError
+	)
+	switch {
+	case errors.Is(err, errGoodbye):
+	case errors.As(err, &said):
+		s.client.SendNow()
+	case errors.As(err, &gone):
+		if errors.As(err, &odd) {
+			s.client.Send(wire.Fatal("08P01", "invalid message length").Response())
+			s.client.SendNow()
+		} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, errGaveUp) {
+			s.log.LogAttrs(ctx, eventlog.Log, "lost the connection to the client", slog.Any("err", gone.Err))
+		} else if s.slot != nil {
+			s.log.LogAttrs(ctx, eventlog.Log, "unexpected EOF on client connection")
+		}
+	case errors.As(err, &word):
+		s.client.Send(word.Response())
+		s.client.SendNow()
+		s.log.LogAttrs(ctx, eventlog.Fatal, word.Message, slog.String("detail", word.Detail), slog.String("hint", word.Hint))
+	case errors.As(err, &bad):
+		s.suspect(err)
+		s.client.Send((&wire.Error{Severity: "FATAL", Code: "57P01",
+			Message: fmt.Sprintf("the connection to the server of node %d was lost", bad.Node),
+			Detail:  bad.Err.Error(),
+			Hint:    "What was under way may or may not have been executed. Connect again.",
+		}).Response())
+		s.client.SendNow()
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("unable to read data from DB node %d", bad.Node), slog.Any("err", bad.Err))
+	default:
+		s.client.Send(wire.Fatal("XX000", "internal error of the proxy; its log tells more").Response())
+		s.client.SendNow()
+		s.log.LogAttrs(ctx, eventlog.Error, "session ended by an internal error", slog.Any("err", err))
+	}
+}
+
+// leave gives back whatever the session holds. The client is let go first; the
+// servers' reset runs without it.
+func (s *Session) leave() {
+	s.client.Close()
+	s.forget() // no cancel request finds the session from here on
+	if s.slot == nil {
+		return
+	}
+	if s.cfg.LogDisconnections {
+		s.logGoodbye()
+	}
+	s.task.Forgive()
+	for _, c := range s.conns {
+		if c != nil {
+			s.giveBack(c)
+		}
+	}
+	s.slot.leave(s.Engine.Now())
+	s.Slots.Release(s.slot)
+}
+
+// giveBack resets a server connection for the next session, or closes it.
+func (s *Session) giveBack(c *server) {
+	s.conns[c.Node] = nil
+	if !s.cfg.ConnectionCache || s.due.server == c && !s.due.empty() || c.Buffered() > 0 || s.replication != "" {
+		if c.Buffered() > 0 || !s.due.empty() {
+			c.Taint()
+		}
+		c.Bye()
+		return
+	}
+	limit := time.AfterFunc(resetLimit, func() { s.task.Interrupt(errResetSlow) })
+	err := c.Reset(s.cfg.ResetQueryList)
+	limit.Stop()
+	if err != nil {
+		s.task.Forgive()
+		c.Taint()
+		c.Bye()
+		return
+	}
+	s.Pool.Put(c.Conn, s.poolKey(c.Node), s.Engine.Now())
+}
+
+const resetLimit = 10 * time.Second
+
+var errResetSlow = errors.New("the reset statements took too long")
+
+func (s *Session) logGoodbye() {
+	d := time.Since(s.since)
+	text := fmt.Sprintf("frontend disconnection: session time: %d:%02d:%02d.%03d user=%s database=%s host=%s",
+		int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60, d.Milliseconds()%1000, s.user, s.database, s.host)
+	if s.port != "" {
+		text += " port=" + s.port
+	}
+	s.log.LogAttrs(ctx, eventlog.Log, text)
+}
+
+func (s *Session) setStatus(st Status) { s.slot.status.Store(int32(st)) }
+
+// fill reads more from a server. Before it waits, the client is given all there
+// is for it.
+func (s *Session) fill(c *server) error {
+	if got, err := c.TryFill(); got || err != nil {
+		return err
+	}
+	if err := s.client.Flush(); err != nil {
+		return err
+	}
+	return c.Fill()
+}
+
+// Interrupt ends the session at its next wait, with words for the client. Safe
+// for all goroutines.
+func (s *Session) Interrupt(word *wire.Error) { s.task.Interrupt(word) }
+
+// IdleSince is when the session began to wait for its client; false while it is
+// at work. Safe for all goroutines.
+func (s *Session) IdleSince() (time.Time, bool) {
+	st := Status(s.slot.status.Load())
+	return time.Unix(0, s.slot.idleSince.Load()), st == Idle || st == IdleInTransaction
+}
+
+// IdleLimit is the session's client_idle_limit. Safe for all goroutines.
+func (s *Session) IdleLimit() time.Duration { return time.Duration(s.marks.idleLimit.Load()) }
+
+// setConfig takes over a configuration.
+func (s *Session) setConfig(c *Current) {
+	s.cfg, s.base = c, c
+	if s.start == nil {
+		s.start = c
+	}
+	s.marks.idleLimit.Store(int64(c.ClientIdleLimit))
+}
+
+// refresh takes over what has changed in the world since the last statement: a
+// reloaded configuration.
+func (s *Session) refresh() {
+	if now := s.Config(); now != s.base && !s.marks.ownConfig {
+		s.setConfig(now)
+	}
+}
+
+func canonical(params []wire.Param) string {
+	var b strings.Builder
+	for _, p := range params {
+		fmt.Fprintf(&b, "%s=%s\x00", p.Name, p.Value)
+	}
+	return b.String()
+}
+
+// holds tells what on the main server would be lost with its connection.
+func (s *Session) holds() string { return strings.Join(s.marks.held, ", ") }
+
+// Nudge makes an idle session take over a reloaded configuration. Safe for all
+// goroutines.
+func (s *Session) Nudge() { s.task.Wake() }

@@ -1,0 +1,126 @@
+package session
+
+import (
+	"pgpool-go/parser"
+)
+
+// settings is what the client has changed about its session, kept so that it can
+// be repeated on every other server the session comes to use. Statements are
+// kept, not values: what SET means is the server's affair.
+//
+// A change is pending until the outcome of its transaction, explicit or not, is
+// known.
+type settings struct {
+	list    []setting // in order of seq
+	seq     uint64    // of the newest
+	pending []setting
+	marks   []mark // savepoints, oldest first
+	// unknown: something changed that the text does not tell. Only the server
+	// that ran it has the right settings, so reads stay there.
+	unknown   bool
+	unknownTx parser.Scope // the same, inside the transaction
+}
+
+type setting struct {
+	seq         uint64
+	name        string // what a later change of the same name replaces; empty: replaced by nothing
+	sql         string
+	local       bool // ends with the transaction
+	primaryOnly bool // means nothing to a standby, or is refused there
+}
+
+type mark struct {
+	name    string
+	pending int
+}
+
+// note records the changes of a statement that has succeeded; end decides what
+// becomes of them.
+func (st *settings) note(v *parser.Verdict) {
+	st.unknownTx = max(st.unknownTx, v.SettingsUnknown)
+	for i := range v.Settings {
+		p := &v.Settings[i]
+		name := p.Name
+		if p.Op == parser.SetResetAll {
+			name = resetAll
+		}
+		st.pending = append(st.pending, setting{name: name, sql: p.Replay, local: p.Local, primaryOnly: p.PrimaryOnly})
+	}
+}
+
+// resetAll is the name under which RESET ALL is kept: no setting has it.
+const resetAll = "*"
+
+// add makes a change lasting.
+func (st *settings) add(s setting) {
+	st.seq++
+	s.seq = st.seq
+	kept := st.list[:0]
+	for _, old := range st.list {
+		// Role and session authorization have an order between them, and RESET
+		// ALL does not touch them; all else is replaced by name.
+		replaced := s.name != "" && old.name == s.name && s.name != "role" && s.name != "session_authorization"
+		wiped := s.name == resetAll && old.name != "role" && old.name != "session_authorization"
+		if !replaced && !wiped {
+			kept = append(kept, old)
+		}
+	}
+	st.list = append(kept, s)
+}
+
+// savepoint, release and rollbackTo follow the transaction's savepoints.
+func (st *settings) savepoint(name string) {
+	st.marks = append(st.marks, mark{name, len(st.pending)})
+}
+
+func (st *settings) find(name string) int {
+	for i := len(st.marks) - 1; i >= 0; i-- {
+		if st.marks[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (st *settings) release(name string) {
+	if i := st.find(name); i >= 0 {
+		st.marks = st.marks[:i]
+	}
+}
+
+func (st *settings) rollbackTo(name string) {
+	if i := st.find(name); i >= 0 {
+		st.pending = st.pending[:st.marks[i].pending]
+		st.marks = st.marks[:i+1]
+	}
+}
+
+// end closes the transaction.
+func (st *settings) end(committed bool) {
+	if committed {
+		for _, s := range st.pending {
+			if !s.local {
+				st.add(s)
+			}
+		}
+		st.unknown = st.unknown || st.unknownTx == parser.ScopeSession
+	}
+	st.pending, st.marks, st.unknownTx = st.pending[:0], st.marks[:0], parser.ScopeNone
+}
+
+// clear forgets everything, after DISCARD ALL.
+func (st *settings) clear() { *st = settings{seq: st.seq} }
+
+// current tells whether c has all lasting changes.
+func (st *settings) current(c *server) bool { return c.applied >= st.seq }
+
+// due are the lasting changes c lacks, as SQL.
+func (st *settings) due(c *server, standby bool) []string {
+	var out []string
+	for _, s := range st.list {
+		if s.seq > c.applied && !(standby && s.primaryOnly) {
+			out = append(out, s.sql)
+		}
+	}
+	return out
+}

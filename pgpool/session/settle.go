@@ -1,0 +1,257 @@
+package session
+
+import (
+	"bytes"
+	"sync/atomic"
+
+	"pgpool-go/parser"
+)
+
+// pipeline is what has happened since the last ReadyForQuery.
+type pipeline struct {
+	touched  []*server // have been sent extended messages and no Sync
+	pinned   bool      // something other than a read went to the main node: the rest follows it
+	failed   bool      // an error has been answered
+	skipping bool      // and messages are passed over until Sync
+	syncLost bool      // the Sync under way was passed over by a COPY
+	done     []done
+}
+
+// done is a statement that has completed and has consequences.
+type done struct {
+	verdict    *parser.Verdict
+	rolledBack bool // the server called it ROLLBACK, whatever the statement said
+}
+
+func (p *pipeline) open() bool { return len(p.touched) > 0 || p.skipping }
+
+func (p *pipeline) note(v *parser.Verdict, tag []byte) {
+	p.done = append(p.done, done{v, bytes.HasPrefix(tag, []byte("ROLLBACK"))})
+}
+
+func (p *pipeline) touch(c *server) {
+	for _, t := range p.touched {
+		if t == c {
+			return
+		}
+	}
+	p.touched = append(p.touched, c)
+}
+
+func (p *pipeline) reset() {
+	p.touched, p.done = p.touched[:0], p.done[:0]
+	p.pinned, p.failed, p.skipping = false, false, false
+}
+
+// transaction is the client's explicit transaction block. It lives on the main
+// node; a standby takes part from the first read it is given.
+type transaction struct {
+	open     bool
+	journal  []string // what a standby must be told to be in the same block
+	poisoned bool     // its failure has been shown to the client and not yet made on the main node
+}
+
+// half is a standby's part in the client's transaction block.
+type half struct {
+	server *server // nil: no standby takes part
+	told   int     // so much of the journal
+	end    string  // the block is over, and this is what the standby is to be told
+}
+
+// marks is what a session remembers beyond transactions.
+type marks struct {
+	held      []string // what would be lost with the main connection
+	ownConfig bool     // PGPOOL SET has been used
+	idleLimit atomic.Int64
+}
+
+// settle draws the conclusions of a finished statement or pipeline, at the
+// ReadyForQuery of c. It returns the transaction status to show to the client.
+func (s *Session) settle(c *server) byte {
+	for i := range s.pipe.done {
+		s.conclude(&s.pipe.done[i])
+	}
+	failed := s.pipe.failed
+	s.pipe.done, s.pipe.failed = s.pipe.done[:0], false
+	status := c.Status
+	if main := s.conns[s.main]; main != nil && main != c {
+		// A standby's half of a block may fail alone, and a read outside the
+		// block's reach says nothing about it.
+		status = main.Status
+		if s.tx.open && c.Status == 'E' && status == 'T' {
+			s.tx.poisoned = true
+		}
+	}
+	if s.tx.poisoned {
+		status = 'E'
+	}
+	switch {
+	case status != 'I':
+		s.tx.open = true
+	case s.tx.open || len(s.settings.pending) > 0 || s.settings.unknownTx != parser.ScopeNone:
+		s.endTransaction(!failed)
+	}
+	if len(s.portals) > 0 && status == 'I' {
+		s.closePortals()
+	}
+	effects := s.router.Ready(status)
+	if effects.Catalog {
+		s.Catalog.Invalidate(s.database)
+	}
+	s.askTemp = s.askTemp || effects.AskTemp
+	return status
+}
+
+// closePortals forgets the portals, which end with their transaction. The
+// unnamed one's record is kept for its room.
+func (s *Session) closePortals() {
+	for name, p := range s.portals {
+		if name != "" {
+			delete(s.portals, name)
+		} else {
+			p.server = nil
+		}
+	}
+}
+
+// conclude notes the consequences of one completed statement.
+func (s *Session) conclude(d *done) {
+	v := d.verdict
+	if v.Transaction != nil {
+		s.noteTransaction(d, v.Transaction)
+	}
+	s.settings.note(v)
+	if s.tx.open {
+		for i := range v.Settings {
+			if !v.Settings[i].PrimaryOnly {
+				s.tx.journal = append(s.tx.journal, v.Settings[i].Replay)
+			}
+		}
+	}
+	switch v.Class {
+	case parser.Discard:
+		if v.Name == "all" || v.Name == "" {
+			s.noteDiscardAll()
+		}
+	case parser.Deallocate:
+		s.forgetStatement(v.Name)
+	case parser.Prepare:
+		s.hold("prepared statements of SQL")
+	case parser.Listen:
+		s.hold("LISTEN")
+	case parser.Declare:
+		if v.Hold {
+			s.hold("cursors WITH HOLD")
+		}
+	case parser.Call, parser.Do, parser.Unknown:
+		s.hold("what statements of unknown effect have done")
+	}
+	for i := range v.Creates {
+		if v.Creates[i].Temp {
+			s.hold("temporary objects")
+		}
+	}
+	for _, f := range v.Functions {
+		if bytes.HasPrefix([]byte(f.Name), []byte("pg_advisory_lock")) || bytes.HasPrefix([]byte(f.Name), []byte("pg_try_advisory_lock")) {
+			s.hold("advisory locks")
+		}
+	}
+}
+
+// hold notes that the session owns something that exists on its main server
+// only.
+func (s *Session) hold(what string) {
+	for _, h := range s.marks.held {
+		if h == what {
+			return
+		}
+	}
+	s.marks.held = append(s.marks.held, what)
+}
+
+func (s *Session) noteTransaction(d *done, t *parser.Transaction) {
+	switch t.Op {
+	case parser.TxBegin:
+		if !s.tx.open { // inside a block it is a warning to PostgreSQL, and nothing to us
+			s.tx = transaction{open: true, journal: []string{beginLike(t)}}
+		}
+	case parser.TxCommit, parser.TxRollback, parser.TxPrepare:
+		s.endTransaction(t.Op != parser.TxRollback && !d.rolledBack)
+		if t.Chain {
+			s.tx = transaction{open: true, journal: []string{beginLike(&parser.Transaction{Isolation: s.router.Isolation()})}}
+		}
+	case parser.TxSavepoint:
+		s.settings.savepoint(t.Savepoint)
+		s.tell("SAVEPOINT ", t.Savepoint)
+	case parser.TxRelease:
+		s.settings.release(t.Savepoint)
+		s.tell("RELEASE SAVEPOINT ", t.Savepoint)
+	case parser.TxRollbackTo:
+		s.settings.rollbackTo(t.Savepoint)
+		s.tell("ROLLBACK TO SAVEPOINT ", t.Savepoint)
+	}
+}
+
+func (s *Session) tell(what, name string) {
+	if s.tx.open {
+		s.tx.journal = append(s.tx.journal, what+quoteIdent(name))
+	}
+}
+
+// beginLike opens on a standby a block like the one on the main node. What a
+// standby cannot be, SERIALIZABLE or READ WRITE, is not asked of it: route sends
+// no reads of such blocks where it would matter.
+func beginLike(t *parser.Transaction) string {
+	sql := "BEGIN"
+	if t.Isolation != parser.IsolationDefault && t.Isolation != parser.Serializable {
+		sql += " ISOLATION LEVEL " + t.Isolation.String()
+	}
+	if t.ReadOnly == parser.On {
+		sql += " READ ONLY"
+	}
+	return sql
+}
+
+func quoteIdent(name string) string {
+	return `"` + string(bytes.ReplaceAll([]byte(name), []byte(`"`), []byte(`""`))) + `"`
+}
+
+// endTransaction ends the block, explicit or not. finishHalf tells the standby.
+func (s *Session) endTransaction(committed bool) {
+	s.settings.end(committed)
+	if main := s.conns[s.main]; main != nil {
+		main.applied = s.settings.seq // it ran them itself
+	}
+	s.tx = transaction{}
+	if s.half.server != nil {
+		s.half.end = "ROLLBACK"
+		if committed {
+			s.half.end = "COMMIT"
+		}
+	}
+}
+
+// noteDiscardAll: the main server is as after login, and so shall the others be.
+func (s *Session) noteDiscardAll() {
+	s.settings.clear()
+	s.forgetStatement("")
+	s.marks.held = nil
+	s.discarded = true
+}
+
+// forgetStatement forgets a prepared statement, or with no name all of them.
+func (s *Session) forgetStatement(name string) {
+	if name != "" {
+		delete(s.stmts, name)
+		for _, c := range s.conns {
+			if c != nil && c.Node == s.main {
+				delete(c.stmts, name)
+			}
+		}
+		return
+	}
+	clear(s.stmts)
+	if main := s.conns[s.main]; main != nil {
+		clear(main.stmts)
+	}
+}

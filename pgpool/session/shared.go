@@ -1,0 +1,107 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"pgpool-go/conf"
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/auth"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/catalog"
+
+	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
+)
+
+// Shared is what all sessions of a process have in common. Its fields are set
+// before the first session and not changed; what they point to is safe for all
+// goroutines.
+type Shared struct {
+	Engine  *wire.Engine
+	Config  func() *Current
+	Cluster *cluster.Owner
+	Pool    *backend.Pool
+	Parser  *parser.Parser
+	Catalog *catalog.Catalog
+	Slots   *Table
+	Journal *eventlog.Journal
+	Log     *slog.Logger
+
+	cancels sync.Map // cancelKey → *Session
+	present sync.Map // *wire.Task → struct{}: everybody connected
+}
+
+// Current is a configuration with what is derived from it once, at load.
+type Current struct {
+	*conf.Config
+	Rules  *route.Rules
+	Passwd *conf.PoolPasswd // nil: no file
+	Hba    *conf.Hba        // nil unless enable_pool_hba
+	HbaErr error            // why there are no rules although there should be
+}
+
+// ClientGone is an error of the client's socket: nobody is left to be told.
+type ClientGone struct{ Err error }
+
+func (e *ClientGone) Error() string { return "client: " + e.Err.Error() }
+func (e *ClientGone) Unwrap() error { return e.Err }
+
+var (
+	errGaveUp  = errors.New("gave up waiting")
+	errGoodbye = errors.New("terminate")
+)
+
+// stored is the user's entry in pool_passwd, as auth understands it.
+func (c *Current) stored(user string) auth.Credential {
+	if c.Passwd == nil {
+		return auth.Credential{}
+	}
+	secret, ok := c.Passwd.Lookup(user)
+	if !ok {
+		return auth.Credential{}
+	}
+	return Credential(secret)
+}
+
+// Credential turns a secret of a file into what auth works with.
+func Credential(s conf.Secret) auth.Credential {
+	switch s.Kind {
+	case conf.Plain:
+		return auth.Plain(s.Text)
+	case conf.MD5:
+		return auth.Hashed(s.Text)
+	case conf.Scram:
+		if v, err := auth.ParseVerifier(s.Text); err == nil {
+			return auth.Verified(v)
+		}
+	}
+	return auth.Unreadable()
+}
+
+// Target is where a node listens.
+func (c *Current) Target(node int) backend.Target {
+	b := c.Backends[node]
+	return backend.Target{Node: node, Host: b.Hostname, Port: b.Port, Timeout: c.HealthCheck(node).ConnectTimeout}
+}
+
+// dial opens a socket to a node; no server is asked anything yet.
+func (sh *Shared) dial(cfg *Current, node int) (*backend.Conn, error) {
+	if node < 0 || node >= len(cfg.Backends) || !cfg.Backends[node].Used() {
+		return nil, &backend.Error{Node: node, Err: fmt.Errorf("not configured")}
+	}
+	return backend.Dial(context.Background(), sh.Engine, cfg.Target(node))
+}
+
+// EndAll interrupts every connection, those without a slot included.
+func (sh *Shared) EndAll(word *wire.Error) {
+	sh.present.Range(func(k, _ any) bool {
+		k.(*wire.Task).Interrupt(word)
+		return true
+	})
+}

@@ -1,0 +1,120 @@
+package session
+
+import (
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/wire"
+)
+
+// opaque is the verdict on what cannot be read, such as a FunctionCall: it
+// belongs to the main node and may have written.
+var opaque = &parser.Verdict{Class: parser.Unknown, Writes: true, Opaque: true}
+
+// simple runs a Query message.
+func (s *Session) simple(size int) error {
+	_, body, err := s.client.Frame(wire.MaxFrame)
+	if err != nil {
+		return err
+	}
+	sql, _, ok := wire.CString(body)
+	if !ok || len(sql) != len(body)-1 {
+		return wire.Fatal("08P01", "invalid message format")
+	}
+	if s.logsMessages() {
+		s.message("Query", "query: "+quote(sql))
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	if s.pipe.open() {
+		if err := s.leavePipeline(); err != nil {
+			return err
+		}
+	}
+	v := s.Parser.Classify(sql)
+	s.logStatement("", sql)
+	if v.Pool != nil {
+		err := s.poolCommand(v, sql)
+		s.client.Skip(size)
+		return err
+	}
+	choice, err := s.choose(v, sql, false, 0)
+	if err != nil {
+		s.client.Skip(size)
+		return s.refuse(err)
+	}
+	c := choice.server
+	s.count(c, v)
+	s.record(c, "", sql)
+	s.router.Send(v, choice.decision)
+	s.send(c, s.client.Bytes()[:size])
+	s.client.Skip(size)
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	s.due.push(c, expectation{kind: wire.Query, verdict: v})
+	if err := s.relay(); err != nil {
+		return err
+	}
+	return s.finishHalf()
+}
+
+// function runs a FunctionCall message, on the main node: nothing tells what it
+// does.
+func (s *Session) function(size int) error {
+	if s.pipe.skipping {
+		return s.client.Discard(size)
+	}
+	if s.pipe.open() {
+		if err := s.leavePipeline(); err != nil {
+			return err
+		}
+	}
+	if s.logsMessages() {
+		s.message("FunctionCall", "")
+	}
+	choice, err := s.choose(opaque, nil, false, 0)
+	if err != nil {
+		if err := s.client.Discard(size); err != nil {
+			return err
+		}
+		return s.refuse(err)
+	}
+	c := choice.server
+	s.count(c, opaque)
+	s.record(c, "Function call message", nil)
+	s.router.Send(opaque, choice.decision)
+	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
+		return err
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	s.due.push(c, expectation{kind: wire.FunctionCall, verdict: opaque})
+	if err := s.relay(); err != nil {
+		return err
+	}
+	return s.finishHalf()
+}
+
+// send composes a frame for a server. Its errors show at Flush.
+func (s *Session) send(c *server, frame []byte) { c.Write(frame) }
+
+// leavePipeline ends a pipeline that the client has left with a Query instead
+// of a Sync: what is due is answered first, as PostgreSQL does, and servers other
+// than the main one are told that it is over.
+func (s *Session) leavePipeline() error {
+	if err := s.cut(); err != nil {
+		return err
+	}
+	for _, c := range s.pipe.touched {
+		if c.Node == s.main {
+			continue
+		}
+		if err := s.syncServer(c); err != nil {
+			return err
+		}
+	}
+	s.pipe.touched = s.pipe.touched[:0]
+	return nil
+}

@@ -1,0 +1,229 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pgpool-go/pgpool/wire"
+)
+
+// Status is what a slot is doing, in the words of SHOW POOL_PROCESSES.
+type Status int32
+
+const (
+	WaitForConnection Status = iota
+	Connecting
+	Idle
+	IdleInTransaction
+	ExecuteCommand
+)
+
+func (s Status) String() string {
+	return [...]string{"Wait for connection", "Connecting", "Idle", "Idle in transaction", "Execute command"}[s]
+}
+
+// Slot is a place for one client at a time. Its number stands where the original
+// shows the pid of a child process.
+type Slot struct {
+	ID      int
+	Started time.Time
+
+	status    atomic.Int32
+	idleSince atomic.Int64 // unix nanoseconds of the engine's clock, while idle
+	session   atomic.Pointer[Session]
+
+	mu       sync.Mutex
+	clients  int
+	occupant Occupant
+	last     Occupant // the client before, for its time of leaving
+}
+
+// Occupant describes the client in a slot.
+type Occupant struct {
+	Database, User, App string
+	Host, Port          string
+	Since, Left         time.Time
+	Servers             []Server
+}
+
+// Server describes a server connection that a session uses.
+type Server struct {
+	Node   int
+	PID    uint32
+	Born   time.Time
+	Uses   int
+	Reader bool // where this session reads
+}
+
+// View is a slot as SHOW POOL_PROCESSES and its kin see it.
+type View struct {
+	ID        int
+	Started   time.Time
+	Clients   int
+	Status    Status
+	IdleSince time.Time
+	Occupant  // of the client present, or of none
+	Last      Occupant
+}
+
+// Table is the slots of a process and the queue of clients that wait for one.
+type Table struct {
+	started time.Time
+	mu      sync.Mutex
+	limit   int
+	slots   []*Slot
+	free    []*Slot
+	queue   []*waiter
+}
+
+type waiter struct {
+	task *wire.Task
+	slot atomic.Pointer[Slot]
+}
+
+// NewTable makes a table of limit slots.
+func NewTable(limit int, now time.Time) *Table { return &Table{limit: limit, started: now} }
+
+// Limit is the number of slots.
+func (t *Table) Limit() int { return t.limit }
+
+// Acquire waits for a free slot, first come first served. It gives up when
+// client goes away. reserved is reserved_connections: if positive, nobody waits
+// and the last so many slots are never given.
+func (t *Table) Acquire(task *wire.Task, client *wire.Conn, reserved int) (*Slot, error) {
+	t.mu.Lock()
+	if reserved > 0 && t.busy() >= t.limit-reserved {
+		t.mu.Unlock()
+		return nil, wire.Fatal("53300", "Sorry, too many clients already")
+	}
+	if s := t.take(); s != nil {
+		t.mu.Unlock()
+		return s, nil
+	}
+	w := &waiter{task: task}
+	t.queue = append(t.queue, w)
+	t.mu.Unlock()
+	err := task.WaitFor(func() bool { return w.slot.Load() != nil || client.HungUp() })
+	t.mu.Lock()
+	for i, q := range t.queue {
+		if q == w {
+			t.queue = append(t.queue[:i], t.queue[i+1:]...)
+			break
+		}
+	}
+	t.mu.Unlock()
+	s := w.slot.Load()
+	switch {
+	case err == nil && s != nil && !client.HungUp():
+		return s, nil
+	case s != nil:
+		t.Release(s)
+	}
+	if err == nil {
+		err = &ClientGone{errGaveUp}
+	}
+	return nil, err
+}
+
+func (t *Table) busy() int { return len(t.slots) - len(t.free) }
+
+// take gives a free slot or makes one; the lock is held.
+func (t *Table) take() *Slot {
+	if n := len(t.free); n > 0 {
+		s := t.free[n-1]
+		t.free = t.free[:n-1]
+		return s
+	}
+	if len(t.slots) < t.limit {
+		s := &Slot{ID: len(t.slots) + 1, Started: t.started}
+		t.slots = append(t.slots, s)
+		return s
+	}
+	return nil
+}
+
+// Release frees a slot, or hands it to whoever has waited longest.
+func (t *Table) Release(s *Slot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) > 0 {
+		w := t.queue[0]
+		t.queue = t.queue[1:]
+		w.slot.Store(s)
+		w.task.Wake()
+		return
+	}
+	t.free = append(t.free, s)
+}
+
+// Waiting is the number of clients without a slot.
+func (t *Table) Waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.queue)
+}
+
+// Views lists all slots in order, those never used included.
+func (t *Table) Views() []View {
+	t.mu.Lock()
+	slots := append([]*Slot(nil), t.slots...)
+	t.mu.Unlock()
+	out := make([]View, 0, t.limit)
+	for _, s := range slots {
+		out = append(out, s.view())
+	}
+	for id := len(slots) + 1; id <= t.limit; id++ {
+		out = append(out, View{ID: id, Started: t.started})
+	}
+	return out
+}
+
+// Sessions are the sessions under way.
+func (t *Table) Sessions() []*Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []*Session
+	for _, s := range t.slots {
+		if session := s.session.Load(); session != nil {
+			out = append(out, session)
+		}
+	}
+	return out
+}
+
+func (s *Slot) view() View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := View{ID: s.ID, Started: s.Started, Clients: s.clients, Status: Status(s.status.Load()), Occupant: s.occupant, Last: s.last}
+	v.Servers = append([]Server(nil), s.occupant.Servers...)
+	if ns := s.idleSince.Load(); ns != 0 {
+		v.IdleSince = time.Unix(0, ns)
+	}
+	return v
+}
+
+func (s *Slot) enter(o Occupant, session *Session) {
+	s.mu.Lock()
+	s.occupant = o
+	s.clients++
+	s.mu.Unlock()
+	s.session.Store(session)
+}
+
+func (s *Slot) leave(now time.Time) {
+	s.session.Store(nil)
+	s.status.Store(int32(WaitForConnection))
+	s.idleSince.Store(0)
+	s.mu.Lock()
+	s.last = s.occupant
+	s.last.Left = now
+	s.occupant = Occupant{}
+	s.mu.Unlock()
+}
+
+func (s *Slot) setServers(list []Server) {
+	s.mu.Lock()
+	s.occupant.Servers = list
+	s.mu.Unlock()
+}
