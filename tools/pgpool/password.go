@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"pgpool-go/conf"
+)
+
+// prompt asks for a secret on the terminal, without echo, or on stdin if there
+// is no terminal.
+func prompt(t *call, text string) string {
+	in, out := t.in, t.stderr
+	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+		defer tty.Close()
+		in, out = tty, io.Writer(tty)
+	}
+	io.WriteString(out, text)
+	line, err := readSecret(in)
+	if err != nil && !errors.Is(err, io.EOF) {
+		t.errorf("could not read password: %v", err)
+	}
+	io.WriteString(out, "\n")
+	return line
+}
+
+// readSecret reads a line with the echo switched off where in is a terminal.
+func readSecret(in *os.File) (string, error) {
+	fd := int(in.Fd())
+	if was, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+		silent := *was
+		silent.Lflag &^= unix.ECHO
+		if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &silent); err != nil {
+			return "", err
+		}
+		defer unix.IoctlSetTermios(fd, unix.TCSETSF, was)
+	}
+	// Byte by byte, so that what follows the line stays for whoever reads next.
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := in.Read(b)
+		if n == 1 && b[0] == '\n' {
+			return strings.TrimSuffix(string(line), "\r"), nil
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return string(line), err
+		}
+	}
+}
+
+// isTerminal reports whether f is one.
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// savedPassword looks into PCPPASSFILE or ~/.pcppass. That a file others may
+// read is passed over in silence, except under -d, is the original's.
+func (t *pcpCall) savedPassword(host string, port int, user string) string {
+	file := os.Getenv("PCPPASSFILE")
+	if file == "" {
+		file = filepath.Join(home(), ".pcppass")
+	}
+	password, _, notices := conf.PcpPassword(file, host, strconv.Itoa(port), user)
+	if t.given("debug") {
+		for _, n := range notices {
+			t.errorf("WARNING: %s", n.Text)
+		}
+	}
+	return password
+}
