@@ -45,8 +45,8 @@ func (t *turn) elect() {
 	s.Primary, s.Assumed = -1, false
 	if winner != nil {
 		s.Primary, s.LastPrimary = winner.ID, winner.ID
-		s.Timeline = winner.Timeline
-		s.SystemID = winner.SystemID
+		s.Timeline = max(s.Timeline, winner.Timeline) // 0: it did not tell
+		s.SystemID = system
 	} else if n := t.assumed(); n != nil {
 		s.Primary, s.Assumed = n.ID, true
 	}
