@@ -78,6 +78,9 @@ func (n *Node) Follow(primary *Node) error {
 	if err := primary.makeSlot(n.Name); err != nil {
 		return err
 	}
+	if err := n.writeConf(); err != nil { // pg_rewind or a script may have brought the primary's
+		return err
+	}
 	if err := n.writeStandby(primary); err != nil {
 		return err
 	}
@@ -99,9 +102,6 @@ func (n *Node) Rewind(primary *Node) error {
 	}
 	source := fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", primary.SocketDir, primary.Port, Superuser)
 	if _, err := run(context.Background(), "", rewind, "--no-sync", "-D", n.DataDir, "--source-server", source); err != nil {
-		return err
-	}
-	if err := n.writeConf(); err != nil { // pg_rewind brought the primary's
 		return err
 	}
 	return n.Follow(primary)
