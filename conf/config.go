@@ -247,10 +247,11 @@ type Config struct {
 	// Paths are the files this was read from, absolute.
 	Paths Paths
 
-	num     *numbered
-	sources map[string]Source // by name as written in the table, with its number
-	told    map[string]bool   // parameters the operator was warned about already
-	start   *Config           // as at server start; nil: this is it
+	startDir string // the working directory at start
+	num      *numbered
+	sources  map[string]Source // by name as written in the table, with its number
+	told     map[string]bool   // parameters the operator was warned about already
+	start    *Config           // as at server start; nil: this is it
 }
 
 // numbered has room for every number a parameter may carry, so that its table

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,12 +24,13 @@ type loader struct {
 // right; further ones are among the notices. A missing file is no error: it
 // means defaults, and a warning, as in the original.
 func Load(p Paths) (*Config, []Notice, error) {
-	paths, err := p.resolve()
-	if err != nil {
+	startDir, err := os.Getwd()
+	paths, pathErr := p.resolve()
+	if err = cmp.Or(err, pathErr); err != nil {
 		return nil, nil, &Error{Text: "could not determine the working directory", Detail: err.Error(), Err: err}
 	}
 	c := Default()
-	c.Paths = paths
+	c.Paths, c.startDir = paths, startDir
 	c.sources, c.told = map[string]Source{}, map[string]bool{}
 	l := newLoader(c)
 	all, bad := l.read(paths.Conf, 0)
@@ -257,6 +259,10 @@ func (l *loader) nodeID() {
 		l.c.NodeID = id
 	case errors.Is(err, fs.ErrNotExist) && l.oldWatchdog():
 		l.c.NodeID = 0
+		if l.c.told["pgpool_node_id"] {
+			return
+		}
+		l.c.told["pgpool_node_id"] = true
 		l.notices = append(l.notices, Notice{Level: LevelWarning, File: bad.File,
 			Text:   fmt.Sprintf("pgpool_node_id file %q does not exist", bad.File),
 			Detail: "the watchdog is configured with its old parameters; this pgpool takes the node id 0",

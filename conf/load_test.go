@@ -85,6 +85,9 @@ func TestUsersFilesLoad(t *testing.T) {
 		if h := c.HealthCheck(2); h.Period != 10*time.Second || h.User != "repmgr" || h.MaxRetries != 3 {
 			t.Errorf("health check of node 2 is %+v", h)
 		}
+		if _, notices, err := c.Reload(); err != nil || len(notices) != 0 {
+			t.Errorf("reload: %v\n%s", err, texts(notices))
+		}
 		if !slices.Equal(c.UnixSocketDirectories, []string{"/var/run/pgpool"}) {
 			t.Errorf("sockets in %q", c.UnixSocketDirectories)
 		}

@@ -1,12 +1,13 @@
 package conf
 
-import (
-	"strings"
-)
+import "strings"
 
 // nearest finds the known parameter most like name, "" if none is close.
 func nearest(name string) string {
 	stem := strings.TrimRight(name, "0123456789")
+	if len(stem) > 2*len("allow_multiple_failover_requests_from_node") {
+		return ""
+	}
 	number := name[len(stem):]
 	best, bestDistance := "", 1+max(2, len(stem)/4)
 	consider := func(candidate, shown string) {

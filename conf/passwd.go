@@ -153,6 +153,18 @@ func UpdatePoolPasswd(path, user, stored string) error {
 	return nil
 }
 
+// CreatePoolPasswd makes an empty pool_passwd file where there is none.
+func CreatePoolPasswd(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create pool_passwd: %w", err)
+	}
+	return f.Close()
+}
+
 // withEntry puts the entry in the place of the user's first line, or at the end.
 func withEntry(src, user, entry string) string {
 	var lines []string

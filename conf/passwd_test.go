@@ -71,7 +71,8 @@ func TestSecretIsNotPrinted(t *testing.T) {
 	s := Secret{Plain, "hunter2"}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s, "entry", PasswdEntry{User: "u", Secret: s})
-	printed := fmt.Sprintf("%v %+v %#v %s %q", s, s, s, s, s) + fmt.Sprintf("%v %+v %#v", PasswdEntry{Secret: s}, []Secret{s}, &s) + log.String()
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", s, "entry", PasswdEntry{User: "u", Secret: s})
+	printed := fmt.Sprintf("%v %+v %#v %s %q %d %x", s, s, s, s, s, s, s) + fmt.Sprintf("%v %+v %#v", PasswdEntry{Secret: s}, []Secret{s}, &s) + log.String()
 	if strings.Contains(printed, "hunter2") {
 		t.Errorf("a secret is printed: %s", printed)
 	}
@@ -151,7 +152,17 @@ func TestUpdatePoolPasswd(t *testing.T) {
 			t.Errorf("mode %v, %v", info.Mode(), err)
 		}
 	}
+	for range 2 {
+		if err := CreatePoolPasswd(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content("", 0o600)
 	update("bob", "md5x")
+	content("bob:md5x\n", 0o600)
+	if err := CreatePoolPasswd(file); err != nil {
+		t.Fatal(err)
+	}
 	content("bob:md5x\n", 0o600)
 	if err := os.WriteFile(file, []byte("# head\nbob:md5x\nann:1\nlast:2"), 0o640); err != nil {
 		t.Fatal(err)

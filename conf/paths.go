@@ -70,10 +70,17 @@ func etcDir(dirs []string) string {
 // Beside makes a path absolute as pool_passwd, the pid file and the TLS files
 // are: relative to the directory of pgpool.conf. An empty one stays empty.
 func (c *Config) Beside(name string) string {
-	if name == "" || filepath.IsAbs(name) {
+	if name == "" {
+		return ""
+	}
+	return absolute(filepath.Dir(c.Paths.Conf), name)
+}
+
+func absolute(dir, name string) string {
+	if filepath.IsAbs(name) {
 		return name
 	}
-	return filepath.Join(filepath.Dir(c.Paths.Conf), name)
+	return filepath.Join(dir, name)
 }
 
 // PoolPasswdFile is where pool_passwd is, or "" when it is disabled.
@@ -85,6 +92,10 @@ func (c *Config) PidFile() string { return c.Beside(c.PidFileName) }
 // NodeIDFile is where this pgpool's number in the watchdog cluster is read from.
 func (c *Config) NodeIDFile() string { return c.Beside("pgpool_node_id") }
 
-// StatusFile is where the state of the nodes survives a restart; a relative
-// work_dir is relative to where the server was started.
-func (c *Config) StatusFile() string { return filepath.Join(c.WorkDir, "pgpool_status") }
+// InWorkDir makes a path in work_dir, which itself may be relative to where the server was started.
+func (c *Config) InWorkDir(name string) string {
+	return absolute(c.startDir, filepath.Join(c.WorkDir, name))
+}
+
+// StatusFile is where the state of the nodes survives a restart.
+func (c *Config) StatusFile() string { return c.InWorkDir("pgpool_status") }

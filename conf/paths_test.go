@@ -43,15 +43,22 @@ func TestPaths(t *testing.T) {
 
 func TestFilesBeside(t *testing.T) {
 	c, _ := load(t, "pid_file_name = 'run/p.pid' ssl_key = 'k.pem' work_dir = '/w'")
+	relative, _ := load(t, "work_dir = standby/log")
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Dir(c.Paths.Conf)
 	for got, want := range map[string]string{
-		c.PidFile():        dir + "/run/p.pid",
-		c.PoolPasswdFile(): dir + "/pool_passwd",
-		c.NodeIDFile():     dir + "/pgpool_node_id",
-		c.Beside(c.SslKey): dir + "/k.pem",
-		c.Beside("/abs"):   "/abs",
-		c.Beside(""):       "",
-		c.StatusFile():     "/w/pgpool_status",
+		c.PidFile():             dir + "/run/p.pid",
+		c.PoolPasswdFile():      dir + "/pool_passwd",
+		c.NodeIDFile():          dir + "/pgpool_node_id",
+		c.Beside(c.SslKey):      dir + "/k.pem",
+		c.Beside("/abs"):        "/abs",
+		c.Beside(""):            "",
+		c.StatusFile():          "/w/pgpool_status",
+		relative.StatusFile():   cwd + "/standby/log/pgpool_status",
+		relative.InWorkDir("x"): cwd + "/standby/log/x",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -68,13 +68,3 @@ func FuzzRedirects(f *testing.F) {
 		}
 	})
 }
-
-func FuzzNearest(f *testing.F) {
-	f.Add("max_pol")
-	f.Add("\xff0")
-	f.Fuzz(func(t *testing.T, s string) {
-		if len(s) < 200 {
-			nearest(s)
-		}
-	})
-}

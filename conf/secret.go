@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -36,8 +37,11 @@ type Secret struct {
 // String names the kind only.
 func (s Secret) String() string { return s.Kind.String() + " password" }
 
-// GoString names the kind only.
-func (s Secret) GoString() string { return s.String() }
+// Format names the kind only, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
+// MarshalText names the kind only.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue names the kind only.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
