@@ -8,7 +8,7 @@ import "unicode/utf8"
 const (
 	maxText  = 1 << 20
 	maxNest  = 256  // parentheses and brackets, one inside the other
-	maxChain = 2000 // operators, joins and set operations that lean on each other
+	maxChain = 4500 // operators, joins and set operations that lean on each other
 )
 
 // Placeholders stand for literals in a normalised text. No text that is
@@ -142,8 +142,7 @@ func (s *scan) run(sql []byte) {
 			wasIn = false
 			switch len(w) {
 			case 2:
-				wasIn = equalFold2(w, "in")
-				if equalFold2(w, "is") || equalFold2(w, "at") {
+				if wasIn = equalFold2(w, "in"); wasIn || equalFold2(w, "is") || equalFold2(w, "at") {
 					lean(false)
 				}
 			case 3:
@@ -153,10 +152,14 @@ func (s *scan) run(sql []byte) {
 			case 4:
 				if equalFold2(w, "join") {
 					lean(true)
+				} else if equalFold2(w, "like") {
+					lean(false)
 				}
 			case 5:
 				if equalFold2(w, "union") {
 					lean(true)
+				} else if equalFold2(w, "ilike") {
+					lean(false)
 				} else if equalFold2(w, "float") {
 					s.exact = s.exact && !parenFollows(sql[j:])
 				}
@@ -167,7 +170,7 @@ func (s *scan) run(sql []byte) {
 					lean(false)
 				}
 			case 7:
-				if equalFold2(w, "collate") || equalFold2(w, "notnull") {
+				if equalFold2(w, "collate") || equalFold2(w, "notnull") || equalFold2(w, "between") || equalFold2(w, "similar") {
 					lean(false)
 				}
 			case 8:

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +33,11 @@ func (v *Verdict) set(s *pg.VariableSetStmt, text string) {
 		set.Op = SetValue
 		var values []string
 		for _, a := range s.Args {
-			values = append(values, constText(a))
+			value := constText(a)
+			if quotedLists[name] {
+				value = quoteName(value)
+			}
+			values = append(values, value)
 		}
 		set.Value = strings.Join(values, ", ")
 	}
@@ -164,10 +169,14 @@ func (w *walker) settings(n *pg.Node, text func() string) {
 	}
 	v.SetsConfig = true
 	sel := n.GetSelectStmt()
-	known := sel != nil && bare(sel) && len(sel.TargetList) == len(w.setConfigs)
+	// Known are calls that are columns of a SELECT which yields one row.
+	columns := 0
 	for _, t := range sel.GetTargetList() {
-		known = known && t.GetResTarget().GetVal().GetFuncCall() != nil
+		if f := t.GetResTarget().GetVal().GetFuncCall(); f != nil && slices.Contains(w.setConfigs, f) {
+			columns++
+		}
 	}
+	known := sel != nil && bare(sel) && columns == len(w.setConfigs)
 	for _, f := range w.setConfigs {
 		scope := ScopeSession
 		if len(f.Args) == 3 && isConst(f.Args[2]) && isTrueText(constText(f.Args[2])) {
@@ -183,6 +192,25 @@ func (w *walker) settings(n *pg.Node, text func() string) {
 		v.judge(&s)
 		v.Settings = append(v.Settings, s)
 	}
+}
+
+// quotedLists are the settings whose value is a list of names.
+var quotedLists = map[string]bool{
+	"search_path": true, "temp_tablespaces": true, "session_preload_libraries": true, "local_preload_libraries": true,
+}
+
+// quoteName quotes a name unless it is plain.
+func quoteName(s string) string {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || c == '_' || i > 0 && ('0' <= c && c <= '9' || c == '$')) {
+			return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
 }
 
 // quote makes a string literal that means the same under every setting.

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -113,7 +114,7 @@ func (w *walker) query(n *pg.Node, text func() string) {
 	w.done()
 	v.Reads = v.Class == Select && !v.Writes && !v.Locks
 	v.Terminates = terminates(n.GetSelectStmt())
-	v.shareable = !v.SetsConfig && v.Terminates == 0 && w.into == nil
+	v.shareable = !v.SetsConfig && w.into == nil && !calls(v, "pg_terminate_backend")
 }
 
 // done works out what is written.
@@ -207,6 +208,10 @@ func terminates(s *pg.SelectStmt) int {
 		return 0
 	}
 	return int(f.Args[0].GetAConst().GetIval().GetIval())
+}
+
+func calls(v *Verdict, function string) bool {
+	return slices.ContainsFunc(v.Functions, func(n Name) bool { return n.Name == function })
 }
 
 // bare tells that a SELECT is a target list and nothing else: evaluated exactly once.

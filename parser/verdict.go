@@ -218,7 +218,7 @@ const (
 type Setting struct {
 	Op    SetOp
 	Name  string // folded; empty for SetResetAll, SetTransaction, SetCharacteristics
-	Value string // as given, lists joined by ", "; empty for SetDefault
+	Value string // as SHOW would give it, lists joined by ", "; empty for SetDefault
 	Local bool   // until the end of the transaction
 	// Replay is SQL that does the same on another server.
 	Replay string
