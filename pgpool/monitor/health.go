@@ -118,7 +118,7 @@ func (p *prober) check(ctx context.Context, n *cluster.Node) error {
 		if why := unanswered(dial, err); why != nil {
 			return why
 		}
-		p.healthLogin.say(n, h.User, err)
+		p.healthLogin.say(n, "health_check", h.User, err)
 		return nil
 	}
 	defer conn.Close()

@@ -63,8 +63,8 @@ func newProber(m *Monitor, n *cluster.Node, stop context.CancelFunc) *prober {
 		kicks: make(chan struct{}, 1),
 		woken: make(chan struct{}, 1),
 	}
-	p.srLogin = complaint{log: m.log, setting: "sr_check"}
-	p.healthLogin = complaint{log: m.opts.Log.With("app", fmt.Sprintf("health_check%d", n.ID)), setting: "health_check"}
+	p.srLogin = complaint{log: m.log}
+	p.healthLogin = complaint{log: m.opts.Log.With("app", fmt.Sprintf("health_check%d", n.ID))}
 	return p
 }
 
@@ -193,7 +193,7 @@ func (p *prober) probe(ctx context.Context) outcome {
 	conn, err := p.m.opts.Connect(ctx, *n, l.user, l.password, l.database)
 	if err != nil {
 		if out.err = unanswered(ctx, err); out.err == nil {
-			p.srLogin.say(n, l.user, err)
+			p.srLogin.say(n, l.setting, l.user, err)
 		}
 		return out
 	}
@@ -202,7 +202,7 @@ func (p *prober) probe(ctx context.Context) outcome {
 	out, _ = p.ask(ctx)
 	switch {
 	case out.refused != nil:
-		p.srLogin.say(n, l.user, out.refused)
+		p.srLogin.say(n, l.setting, l.user, out.refused)
 	case out.err == nil:
 		p.srLogin.clear()
 	}
@@ -234,7 +234,7 @@ func (p *prober) drop() {
 }
 
 // login is whom to log in as.
-type login struct{ user, password, database string }
+type login struct{ setting, user, password, database string }
 
 func (l login) key() string { return l.user + "\x00" + l.password + "\x00" + l.database }
 
@@ -243,10 +243,10 @@ func (l login) key() string { return l.user + "\x00" + l.password + "\x00" + l.d
 func (p *prober) login(c *conf.Config) login {
 	h := c.HealthCheck(p.id)
 	if c.BackendClusteringMode == conf.StreamingReplication && c.SrCheckUser != "" {
-		return login{c.SrCheckUser, c.SrCheckPassword, orPostgres(c.SrCheckDatabase)}
+		return login{"sr_check", c.SrCheckUser, c.SrCheckPassword, orPostgres(c.SrCheckDatabase)}
 	}
 	if h.Period > 0 || c.BackendClusteringMode == conf.StreamingReplication {
-		return login{h.User, h.Password, orPostgres(h.Database)}
+		return login{"health_check", h.User, h.Password, orPostgres(h.Database)}
 	}
 	return login{}
 }
@@ -260,27 +260,26 @@ func orPostgres(database string) string {
 
 // complaint says once that a login is refused, not at every probe.
 type complaint struct {
-	log     *slog.Logger
-	setting string
-	mu      sync.Mutex
-	said    string
+	log  *slog.Logger
+	mu   sync.Mutex
+	said string
 }
 
-func (c *complaint) say(n *cluster.Node, user string, err error) {
+func (c *complaint) say(n *cluster.Node, setting, user string, err error) {
 	state := sqlState(err)
 	if strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57") {
 		return // full or stopping: nothing is wrong with the login
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	text := fmt.Sprintf("node %d (%s) answers but does not let %s_user %q in", n.ID, n.Addr(), c.setting, user)
+	text := fmt.Sprintf("node %d (%s) answers but does not let %s_user %q in", n.ID, n.Addr(), setting, user)
 	if c.said == text+err.Error() {
 		return
 	}
 	c.said = text + err.Error()
 	c.log.LogAttrs(context.Background(), slog.LevelWarn, text,
 		slog.String("detail", err.Error()),
-		slog.String("hint", fmt.Sprintf("Mend %s_user, %s_password or the server's pg_hba.conf; the node is used meanwhile.", c.setting, c.setting)))
+		slog.String("hint", fmt.Sprintf("Check %[1]s_user, %[1]s_password, %[1]s_database and the server's pg_hba.conf. The node is used meanwhile.", setting)))
 }
 
 func (c *complaint) clear() {
