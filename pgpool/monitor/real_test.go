@@ -129,6 +129,21 @@ func (w *watched) wait(what string, want func(*cluster.Snapshot) bool) *cluster.
 	return s
 }
 
+// eventually waits for what no snapshot tells.
+func (w *watched) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(60 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("waiting for %s", what)
+		}
+	}
+}
+
 func show(s *cluster.Snapshot) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "primary %d\n", s.Primary)
@@ -217,9 +232,7 @@ func TestStreamingCluster(t *testing.T) {
 		t.Errorf("killed standby: %s", show(s))
 	}
 	w.wait("pg_status", func(s *cluster.Snapshot) bool { return s.Nodes[1].PgStatus == "down" })
-	for w.count("health check failed on node 1 (timeout:0)") == 0 {
-		time.Sleep(20 * time.Millisecond)
-	}
+	w.eventually("a failed check", func() bool { return w.count("health check failed on node 1 (timeout:0)") > 0 })
 	if w.count("health check retrying on DB node: 1 (round:1)") == 0 {
 		t.Error("no retry was logged")
 	}
@@ -301,9 +314,7 @@ func TestRefusedLoginIsNotDown(t *testing.T) {
 		t.Errorf("node 0: %+v", s.Nodes[0])
 	}
 	// several periods pass, one warning per node and user is said
-	for w.owner.Health(0).Success < 3 || w.owner.Health(1).Success < 3 {
-		time.Sleep(20 * time.Millisecond)
-	}
+	w.eventually("three checks", func() bool { return w.owner.Health(0).Success >= 3 && w.owner.Health(1).Success >= 3 })
 	for i := range c.Nodes {
 		for _, user := range []string{`sr_check_user "nobody_there"`, `health_check_user "nobody_else"`} {
 			text := fmt.Sprintf("node %d (%s) answers but does not let %s in", i, s.Nodes[i].Addr(), user)
