@@ -383,3 +383,26 @@ func TestRawMode(t *testing.T) {
 	c.Must(c.Nodes[0].Start())
 	w.wait("the first again", func(s *cluster.Snapshot) bool { return s.Main == 0 })
 }
+
+// TestServerVersions asks the newest servers; Debian's is in every other test.
+func TestServerVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs real servers")
+	}
+	for _, major := range []int{17, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			bin, err := testcluster.NpmPostgres(major)
+			if err != nil {
+				t.Skip(err)
+			}
+			c := testcluster.New(t, testcluster.Options{BinDir: bin, Standbys: 1})
+			w := watch(t, c.Nodes)
+			w.wait("both and their replication", func(s *cluster.Snapshot) bool {
+				return s.Primary == 0 && s.Nodes[0].Version/10000 == major && s.Nodes[1].Timeline == 1 &&
+					s.Nodes[1].SystemID == s.Nodes[0].SystemID && s.Nodes[1].ReplicationState == "streaming"
+			})
+			c.Must(c.Nodes[1].Promote())
+			w.wait("the promotion", func(s *cluster.Snapshot) bool { return s.Primary == 1 && s.Nodes[1].Timeline == 2 && !s.Usable(0) })
+		})
+	}
+}
