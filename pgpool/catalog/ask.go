@@ -33,7 +33,7 @@ WHERE p.provolatile OPERATOR(pg_catalog.=) 'v' AND n.nspname OPERATOR(pg_catalog
 	// read). $1 schemas and $2 names, element by element. Column 1 and 2 are the
 	// relation asked for; a view comes with its definition.
 	behindSQL = `WITH RECURSIVE asked(top, oid) AS (
- SELECT c.oid, c.oid FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) AS a(nsp, rel)
+ SELECT c.oid, c.oid FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS a(nsp, rel)
  JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) a.nsp
  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) a.rel
 ), behind(top, oid, child) AS (
