@@ -78,7 +78,7 @@ func (w *world) step(cfg *conf.Config) Event {
 }
 
 func TestInvariants(t *testing.T) {
-	rounds := 300
+	rounds := 1000
 	if testing.Short() {
 		rounds = 30
 	}
