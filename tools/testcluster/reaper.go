@@ -80,7 +80,8 @@ func baseDirLocked() (string, error) {
 
 // startReaper is called with base locked.
 func startReaper(dir string) (io.Closer, error) {
-	cmd := exec.Command("/bin/sh", "-c", reaperScript, "testcluster-reaper", dir)
+	cmd := exec.Command("/bin/sh", "-c", `eval "$script"`, "testcluster-reaper", dir) // short in ps
+	cmd.Env = append(os.Environ(), "script="+reaperScript)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // out of reach of a terminal's Ctrl-C
 	pipe, err := cmd.StdinPipe()
