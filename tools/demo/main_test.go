@@ -56,9 +56,11 @@ func TestDemo(t *testing.T) {
 		for _, s := range sql {
 			args = append(args, "-c", s)
 		}
-		out, err := exec.Command("psql", append(args, "postgres")...).CombinedOutput()
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		out, err := exec.CommandContext(limited, "psql", append(args, "postgres")...).CombinedOutput()
 		if err != nil {
-			t.Fatalf("%v: %s", err, out)
+			t.Fatalf("%q: %v, %v: %s", sql, err, limited.Err(), out)
 		}
 		return strings.TrimSpace(string(out))
 	}
