@@ -12,6 +12,7 @@ const (
 	ReasonPool
 	ReasonNoNode
 	ReasonNoPrimary
+	ReasonSnapshotLost
 
 	// Reads that may leave the primary.
 	ReasonRead
@@ -80,6 +81,7 @@ var reasons = [lastReason]struct{ code, text string }{
 	ReasonPool:            {"pool_command", "answered by pgpool"},
 	ReasonNoNode:          {"no_node", "no node can be used"},
 	ReasonNoPrimary:       {"no_primary", "there is no primary"},
+	ReasonSnapshotLost:    {"snapshot_lost", "the node with the transaction's snapshot is gone"},
 	ReasonRead:            {"read", "only reads"},
 	ReasonReadTransaction: {"read_transaction", "only reads; the transaction has its node for reads"},
 	ReasonReadPrepared:    {"read_prepared", "only reads; prepared on this node"},
@@ -94,7 +96,7 @@ var reasons = [lastReason]struct{ code, text string }{
 	ReasonUnknown:         {"unknown", "cannot be read, so it may write"},
 	ReasonMulti:           {"multi", "more than one statement"},
 	ReasonExplain:         {"explain", "EXPLAIN"},
-	ReasonSession:         {"session", "changes the session; repeated wherever it reads"},
+	ReasonSession:         {"session", "changes the session"},
 	ReasonTransaction:     {"transaction", "transaction control"},
 	ReasonCursor:          {"cursor", "cursors live on the primary"},
 	ReasonNotify:          {"notify", "notifications live on the primary"},
@@ -126,7 +128,7 @@ var reasons = [lastReason]struct{ code, text string }{
 	ReasonPrimaryDrawn:    {"primary_drawn", "the primary's turn by weight"},
 	ReasonPreference:      {"preference", "a redirect preference list names the node"},
 	ReasonLag:             {"lag", "the standby lags too far behind"},
-	ReasonNoStandby:       {"no_standby", "no standby can be read"},
+	ReasonNoStandby:       {"no_standby", "no standby can be read, or none has weight"},
 }
 
 // String is the code of the reason.

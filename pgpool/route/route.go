@@ -63,6 +63,9 @@ type Decision struct {
 	// that the session's draw gave.
 	Balanced bool
 	ReadNode int
+	// Effect is the verdict whose effects count, where that is not the statement's
+	// own: of what EXECUTE runs. Session looks at it.
+	Effect *parser.Verdict
 }
 
 // Special values of Decision.Node.
@@ -93,6 +96,9 @@ func Needs(v *parser.Verdict, r *Rules) bool {
 			return false
 		}
 	case parser.Multi:
+		if !v.Reads {
+			return len(v.Functions)+len(v.Operators) > 0 && r.NeedsFunctions()
+		}
 	default:
 		return false
 	}
@@ -111,7 +117,7 @@ func Route(in Input) Decision {
 		d := in.home(ReasonFailed, "")
 		switch v.Class {
 		case parser.Commit, parser.Rollback, parser.RollbackTo:
-			d.Everywhere = in.everywhere()
+			d.Everywhere = in.everywhere() && !s.now.tx.inMulti
 		}
 		return d
 	}
@@ -218,11 +224,24 @@ func (in Input) multi() Decision {
 		return in.read()
 	}
 	d := in.home(ReasonMulti, "")
-	d.Write = !v.Reads
-	if v.Reads && in.Facts != nil {
+	for _, part := range v.Parts {
+		d.Write = d.Write || !part.Reads && !endsOrBegins(part)
+	}
+	if !d.Write && in.Facts != nil {
 		_, d.Write = in.Rules.writingFunction(v, in.Facts)
+	} else if len(v.Functions) > 0 {
+		d.Write = true
 	}
 	return d
+}
+
+// endsOrBegins tells the transaction control that is no write by itself.
+func endsOrBegins(v *parser.Verdict) bool {
+	switch v.Class {
+	case parser.Begin, parser.Commit, parser.Rollback, parser.RollbackTo:
+		return true
+	}
+	return false
 }
 
 // explain routes EXPLAIN.
@@ -249,9 +268,12 @@ func (in Input) execute() Decision {
 	}
 	if p.Node < 0 {
 		in.Verdict, in.Facts, in.Text, in.Prepared = p.Verdict, p.Facts, p.Text, nil
-		return Route(in)
+		d := Route(in)
+		d.Effect = p.Verdict
+		return d
 	}
 	d := in.write(ReasonPrepared, "")
+	d.Effect = p.Verdict
 	if in.Cluster.Usable(p.Node) {
 		d.Node = p.Node
 	}
@@ -285,6 +307,9 @@ func (in Input) read() Decision {
 		}
 	}
 	target := s.now.vars.target
+	if tx.target != parser.TargetNone {
+		target = tx.target
+	}
 	if v.Lead.Target != parser.TargetNone {
 		target = v.Lead.Target
 	}
@@ -395,9 +420,14 @@ func (in Input) balance(standbyOnly bool) Decision {
 	s, c := in.Session, in.Cluster
 	tx := &s.now.tx
 	d := Decision{Balanced: true, ReadNode: s.ReadNode}
-	if tx.open && tx.node >= 0 && c.Usable(tx.node) && !(standbyOnly && tx.node == c.Primary) {
-		d.Node, d.Reason = tx.node, ReasonReadTransaction
-		return d
+	if tx.open && tx.node >= 0 {
+		switch {
+		case c.Usable(tx.node) && !(standbyOnly && tx.node == c.Primary):
+			d.Node, d.Reason = tx.node, ReasonReadTransaction
+			return d
+		case tx.isolation == parser.RepeatableRead:
+			return Decision{Node: NoNode, Reason: ReasonSnapshotLost}
+		}
 	}
 	draw := DrawInput{Cluster: c, Rules: in.Rules, Preference: s.Preference, StandbyOnly: standbyOnly}
 	sticky := s.ReadNode

@@ -26,6 +26,7 @@ type Session struct {
 	now     state   // as if all that was sent had succeeded
 	settled state   // what has been answered
 	pending []sent  // sent and not yet answered
+	moved   bool    // since the last Ready something else than reads outside of transactions has happened
 	start   vars    // settings of the start-up packet and of the role, which RESET ALL returns to
 	effects Effects // of statements done since the last Ready
 }
@@ -78,12 +79,13 @@ type tx struct {
 	failed    bool
 	mark      mark
 	isolation parser.Isolation
-	unknown   bool // as vars.unknown, by SET LOCAL
-	node      int  // where the transaction's reads go; -1 not chosen yet
-	inMulti   bool // begun in a multi-statement string
-	onPrimary bool // a snapshot has been taken on the primary
-	imported  bool // SET TRANSACTION SNAPSHOT
-	dirty     bool // the schema has been changed
+	unknown   bool          // as vars.unknown, by SET LOCAL
+	node      int           // where the transaction's reads go; -1 not chosen yet
+	inMulti   bool          // begun in a multi-statement string
+	onPrimary bool          // a snapshot has been taken on the primary
+	imported  bool          // SET TRANSACTION SNAPSHOT
+	target    parser.Target // SET LOCAL pgpool.target
+	dirty     bool          // the schema has been changed
 	askTemp   bool
 	before    vars // settings when it began
 	saves     []save
@@ -175,7 +177,9 @@ func (s *Session) Send(v *parser.Verdict, d Decision) {
 	if d.Balanced {
 		s.ReadNode = d.ReadNode
 	}
-	s.now = s.now.after(v, d, s.start)
+	if !d.Balanced || s.now.tx.open {
+		s.now, s.moved = s.now.after(v, d, s.start), true
+	}
 	s.pending = append(s.pending, sent{v, d})
 }
 
@@ -186,9 +190,8 @@ func (s *Session) Done() {
 	}
 	p := s.pending[0]
 	s.pending = slices.Delete(s.pending, 0, 1)
-	s.settled = s.settled.after(p.verdict, p.decision, s.start)
-	if len(s.pending) == 0 {
-		s.now = s.settled
+	if !p.decision.Balanced || s.settled.tx.open {
+		s.settled = s.settled.after(p.verdict, p.decision, s.start)
 	}
 }
 
@@ -212,7 +215,7 @@ func (s *Session) Failed(parts int) {
 	if s.settled.tx.open {
 		s.settled.tx.failed = true
 	}
-	s.now = s.settled
+	s.now, s.moved = s.settled, true
 }
 
 // Ready tells of a ReadyForQuery: the transaction state is 'I', 'T' or 'E'.
@@ -221,6 +224,10 @@ func (s *Session) Failed(parts int) {
 func (s *Session) Ready(status byte) Effects {
 	s.pending = s.pending[:0]
 	st := &s.settled
+	if !s.moved && status == 'I' && !st.tx.open {
+		return Effects{}
+	}
+	s.moved = false
 	switch {
 	case status == 'I' && st.tx.open: // ended unseen, or a statement of unknown kind ended it
 		*st = st.end(true)

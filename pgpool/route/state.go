@@ -8,15 +8,18 @@ import (
 
 // after is the state when a statement has succeeded.
 func (st state) after(v *parser.Verdict, d Decision, start vars) state {
+	if d.Effect != nil {
+		v = d.Effect
+	}
 	if v.Class == parser.Multi {
 		for _, part := range v.Parts {
 			st = st.step(part, d, start)
-		}
-		if st.tx.open && slices.ContainsFunc(v.Parts, func(p *parser.Verdict) bool { return p.Class == parser.Begin }) {
-			st.tx.inMulti = true
-		}
-		if d.Write {
-			st.write(v, d)
+			if part.Class == parser.Begin {
+				st.tx.inMulti = true
+			}
+			if d.Write && !endsOrBegins(part) && (!part.Reads || len(part.Functions) > 0) {
+				st.write(part, d)
+			}
 		}
 		return st
 	}
@@ -30,7 +33,7 @@ func (st state) after(v *parser.Verdict, d Decision, start vars) state {
 // step applies one statement, but for the write mark.
 func (st state) step(v *parser.Verdict, d Decision, start vars) state {
 	if d.Balanced {
-		if st.tx.open && st.tx.node < 0 {
+		if st.tx.open {
 			st.tx.node = d.Node
 		}
 		return st
@@ -90,10 +93,10 @@ func (st state) step(v *parser.Verdict, d Decision, start vars) state {
 	case parser.ScopeTransaction:
 		st.tx.unknown = true
 	}
-	st.names(v)
-	if v.Catalog {
+	if v.Catalog && !st.onlyTemps(v) {
 		st.tx.dirty = true
 	}
+	st.names(v)
 	if v.Opaque || d.Reason == ReasonFunction {
 		st.tx.askTemp = true
 	}
@@ -166,12 +169,39 @@ func (st *state) set(s parser.Setting, start vars) {
 			st.vars.isolation = level
 		}
 	case "pgpool.target":
-		if s.Op == parser.SetDefault {
-			st.vars.target = start.target
-		} else if t, ok := parser.ParseTarget(s.Value); ok {
-			st.vars.target = t
+		target := start.target
+		if s.Op != parser.SetDefault {
+			t, ok := parser.ParseTarget(s.Value)
+			if !ok {
+				return
+			}
+			target = t
+		}
+		if s.Local {
+			st.tx.target = target
+			return
+		}
+		st.vars.target, st.tx.target = target, parser.TargetNone
+	}
+}
+
+// onlyTemps tells that a statement drops and renames nothing but temporary
+// relations of the session.
+func (st *state) onlyTemps(v *parser.Verdict) bool {
+	own := func(n parser.Name) bool {
+		return n.Schema == "pg_temp" || n.Schema == "" && slices.ContainsFunc(st.vars.temps, func(t temp) bool { return t.name == n.Name })
+	}
+	for _, n := range v.Drops {
+		if !own(n) {
+			return false
 		}
 	}
+	for _, r := range v.Renames {
+		if !own(r.From) {
+			return false
+		}
+	}
+	return len(v.Drops)+len(v.Renames) > 0
 }
 
 // names follows the session's temporary relations.

@@ -71,7 +71,7 @@ func factsOf(v *parser.Verdict) *Facts {
 var parse = sync.OnceValue(func() *parser.Parser { return parser.New(parser.Options{}) })
 
 // rulesFor reads overrides as pgpool.conf has them.
-func rulesFor(t *testing.T, overrides map[string]string) (*Rules, *conf.Config) {
+func rulesFor(t testing.TB, overrides map[string]string) (*Rules, *conf.Config) {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("backend_hostname0 = 'a'\nbackend_port0 = 5432\nbackend_hostname1 = 'b'\nbackend_port1 = 5432\nbackend_hostname2 = 'c'\nbackend_port2 = 5432\n")
