@@ -29,8 +29,10 @@ func (e PacketTypeError) Error() string {
 // understood with the fields of 4.3 and of later ones. One command at a time;
 // after an *Error of severity ERROR the next may follow.
 type Client struct {
-	// Trace, if set, is told of each message but the two that log in.
-	Trace func(sent bool, letter byte, length int)
+	// Trace, if set, is told of each message but the two that log in; Notice, of
+	// what the server has to say beside its answers.
+	Trace  func(sent bool, letter byte, length int)
+	Notice func(*Error)
 
 	conn net.Conn
 	r    *bufio.Reader
@@ -70,7 +72,7 @@ func (c *Client) send(letter byte, b body) error {
 	return nil
 }
 
-// receive returns the next message of a reply. Notices are passed over.
+// receive returns the next message of a reply.
 func (c *Client) receive(want byte) (values, error) {
 	for {
 		letter, b, err := readMessage(c.r, maxReply)
@@ -86,6 +88,9 @@ func (c *Client) receive(want byte) (values, error) {
 		case want:
 			return values{rest: b}, nil
 		case 'N':
+			if c.Notice != nil {
+				c.Notice(parseError(b))
+			}
 		case 'E':
 			return values{}, parseError(b)
 		default:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // asTool makes the test program answer to a tool's name instead of testing.
@@ -37,7 +39,9 @@ type place struct {
 
 func (p place) run(t testing.TB, file string, env []string, args ...string) said {
 	t.Helper()
-	cmd := exec.Command(file, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, args...)
 	cmd.Args[0] = filepath.Base(file)
 	cmd.Dir = p.dir
 	cmd.Env = append(append([]string{"HOME=" + p.dir, "TZ=UTC", "LC_ALL=C", "PATH=" + os.Getenv("PATH"),
@@ -52,6 +56,9 @@ func (p place) run(t testing.TB, file string, env []string, args ...string) said
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("%s %q did not end", file, args)
 	}
 	s.stdout, s.stderr = out.String(), errs.String()
 	return s

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -71,7 +72,7 @@ func (t *pcpCall) savedPassword(host string, port int, user string) string {
 	password, _, notices := conf.PcpPassword(file, host, strconv.Itoa(port), user)
 	if t.given("debug") {
 		for _, n := range notices {
-			t.errorf("WARNING: %s", n.Text)
+			fmt.Fprintf(t.out, "WARNING: %s\n", n.Text)
 		}
 	}
 	return password

@@ -307,10 +307,13 @@ func (p pcpTool) run(c *call) int {
 		return 1
 	}
 	defer client.Close()
+	t.client = client
 	if t.given("debug") {
 		client.Trace = t.trace
+		client.Notice = func(n *pcp.Error) { fmt.Fprintf(t.out, "BACKEND %s:  %s\n", n.Severity, n.Message) }
 	}
 	if err := client.Login(name, password); err != nil {
+		client.Trace = nil
 		t.tell(err)
 		return 1
 	}
