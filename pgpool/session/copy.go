@@ -44,13 +44,14 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 		if _, err := s.client.ForwardRun(c.Conn.Conn, copyData); err != nil {
 			return err
 		}
-		if s.client.Buffered() > 0 && s.client.Owed() == 0 {
-			if _, _, ok, _ := s.client.Peek(); ok {
-				continue
+		if s.client.Owed() > 0 && s.client.Buffered() > 0 {
+			if err := s.client.ForwardOwed(c.Conn.Conn); err != nil {
+				return err
 			}
+			continue
 		}
-		if err := s.client.ForwardOwed(c.Conn.Conn); err != nil {
-			return err
+		if _, _, ok, _ := s.client.Peek(); ok && s.client.Owed() == 0 {
+			continue
 		}
 		if got, err := s.client.TryFill(); err != nil {
 			return err
