@@ -250,7 +250,7 @@ func (w *walker) ddl(n *pg.Node) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_CreateStmt:
 		w.creates(x.CreateStmt.Relation, x.CreateStmt.Oncommit)
-		w.message(n.ProtoReflect())
+		w.below(n)
 		w.ddlDone()
 	case *pg.Node_CreateTableAsStmt:
 		s := x.CreateTableAsStmt
@@ -283,9 +283,9 @@ func (w *walker) ddl(n *pg.Node) {
 		*pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt,
 		*pg.Node_CreatePublicationStmt, *pg.Node_AlterPublicationStmt, *pg.Node_CreateTrigStmt:
 		// None of these changes what a name stands for.
-		w.message(n.ProtoReflect())
+		w.below(n)
 	default:
-		w.message(n.ProtoReflect())
+		w.below(n)
 		v.Catalog = true
 	}
 }

@@ -1,10 +1,10 @@
 package parser
 
 import (
+	"reflect"
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // A walker visits a whole tree and gathers what is named in it.
@@ -42,7 +42,7 @@ func (w *walker) node(n *pg.Node) {
 			w.target(s.Relation)
 			w.nodes(s.Cols)
 			w.node(s.SelectStmt)
-			w.message(s.OnConflictClause.ProtoReflect())
+			w.below(s.OnConflictClause)
 			w.nodes(s.ReturningList)
 		})
 	case *pg.Node_UpdateStmt:
@@ -112,7 +112,7 @@ func (w *walker) node(n *pg.Node) {
 		w.node(x.SortBy.Node)
 		w.operator(x.SortBy.UseOp)
 	default:
-		w.message(n.ProtoReflect())
+		w.below(x)
 	}
 }
 
@@ -129,30 +129,43 @@ func (w *walker) typeName(t *pg.TypeName) {
 	}
 }
 
-// message visits whatever hangs below a message that has no case of its own, so
-// that nothing is missed when the grammar grows.
-func (w *walker) message(m protoreflect.Message) {
-	if !m.IsValid() {
+// below visits whatever hangs below a message that has no case of its own, so
+// that nothing is missed when the grammar grows. m is a pointer to a struct.
+func (w *walker) below(m any) {
+	v := reflect.ValueOf(m)
+	if v.IsNil() {
 		return
 	}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if fd.Kind() != protoreflect.MessageKind {
-			return true
+	v = v.Elem()
+	for i, t := 0, v.Type(); i < v.NumField(); i++ {
+		if t.Field(i).IsExported() {
+			w.field(v.Field(i))
 		}
-		if fd.IsList() {
-			list := v.List()
-			for i := range list.Len() {
-				w.any(list.Get(i).Message())
-			}
-			return true
-		}
-		w.any(v.Message())
-		return true
-	})
+	}
 }
 
-func (w *walker) any(m protoreflect.Message) {
-	switch x := m.Interface().(type) {
+// field visits the messages in one field: one, a list, or one of several.
+func (w *walker) field(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() && v.Elem().Kind() == reflect.Struct {
+			w.any(v.Interface())
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Pointer {
+			for i := range v.Len() {
+				w.field(v.Index(i))
+			}
+		}
+	case reflect.Interface:
+		if !v.IsNil() {
+			w.below(v.Elem().Interface())
+		}
+	}
+}
+
+func (w *walker) any(m any) {
+	switch x := m.(type) {
 	case *pg.Node:
 		w.node(x)
 	case *pg.SelectStmt:
@@ -163,10 +176,8 @@ func (w *walker) any(m protoreflect.Message) {
 		w.call(x)
 	case *pg.TypeName:
 		w.typeName(x)
-	case *pg.InsertStmt, *pg.UpdateStmt, *pg.DeleteStmt, *pg.MergeStmt, *pg.IntoClause:
-		w.message(m) // stand in wrapped nodes only
 	default:
-		w.message(m)
+		w.below(m)
 	}
 }
 
@@ -214,8 +225,8 @@ func (w *walker) with(c *pg.WithClause, body func()) {
 			w.depth++
 			w.node(cte.GetCtequery())
 			w.depth--
-			w.message(cte.GetSearchClause().ProtoReflect())
-			w.message(cte.GetCycleClause().ProtoReflect())
+			w.below(cte.GetSearchClause())
+			w.below(cte.GetCycleClause())
 			if !c.Recursive {
 				w.ctes = append(w.ctes, cte.GetCtename())
 			}
@@ -269,9 +280,7 @@ func (w *walker) call(f *pg.FuncCall) {
 	w.nodes(f.Args)
 	w.nodes(f.AggOrder)
 	w.node(f.AggFilter)
-	if f.Over != nil {
-		w.message(f.Over.ProtoReflect())
-	}
+	w.below(f.Over)
 }
 
 func (w *walker) operator(name []*pg.Node) {
