@@ -69,6 +69,18 @@ func BenchmarkLiterals(b *testing.B) {
 	}
 }
 
+// A bulk INSERT of some 100 KiB.
+func BenchmarkBulk(b *testing.B) {
+	p := New(Options{})
+	rows := strings.Repeat(", (1, 'some text of some length', 3.14)", 2600)
+	b.SetBytes(int64(len(rows)))
+	i := 0
+	for b.Loop() {
+		p.Classify(fmt.Appendf(nil, "INSERT INTO log (a, b, c) VALUES (%d, 'x', 1.5)%s", i, rows))
+		i++
+	}
+}
+
 // A text never seen: the full parse.
 func BenchmarkFresh(b *testing.B) {
 	for name, text := range map[string]string{"select": benchSelect, "report": benchReport} {

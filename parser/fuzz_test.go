@@ -59,7 +59,7 @@ var oddTexts = []string{
 
 // plain reads a text without any cache.
 func plain(sql []byte) *Verdict {
-	if len(sql) > maxText || bytes.IndexByte(sql, 0) >= 0 {
+	if len(sql) > maxScan || bytes.IndexByte(sql, 0) >= 0 {
 		return unread(sql, nil)
 	}
 	s := &scan{}
@@ -117,6 +117,62 @@ func same(t *testing.T, p *Parser, sql []byte) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q\ncached %+v\nfresh  %+v", sql, got, want)
 		}
+	}
+}
+
+// TestReduced: what is read from the normalised form of a text is what the text says.
+func TestReduced(t *testing.T) {
+	n := 0
+	for _, sql := range corpus(t) {
+		s := &scan{}
+		if s.run([]byte(sql)); !s.exact || !s.literals || s.deep {
+			continue
+		}
+		want := fresh([]byte(sql), s)
+		if !want.shareable {
+			continue
+		}
+		got := reduced(s.norm)
+		if got == nil {
+			t.Errorf("%q: no verdict", sql)
+			continue
+		}
+		got.Lead = want.Lead
+		got.measure()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q\nreduced %+v\nfresh   %+v", sql, got, want)
+		}
+		n++
+	}
+	if n < 100 {
+		t.Errorf("only %d texts", n)
+	}
+}
+
+// TestBulk: large statements are read by their shape.
+func TestBulk(t *testing.T) {
+	p := New(Options{})
+	insert := "INSERT INTO app.log (a, b, c) VALUES (0, 'x', f(1.5))" + strings.Repeat(", (1, 'it''s; DELETE FROM t', f(2.5))", 80000)
+	v := p.Classify([]byte(insert))
+	if v.Class != Insert || len(v.Written) != 1 || v.Written[0].Name != "log" || len(v.Functions) != 1 {
+		t.Errorf("%d bytes: %+v", len(insert), v)
+	}
+	if w := p.Classify([]byte("INSERT INTO app.log (a, b, c) VALUES (7, 'z', f(1.0))")); w != v {
+		t.Error("one row and many do not share a verdict")
+	}
+	for _, other := range []string{
+		"INSERT INTO app.log (a, b, c) VALUES (7, 'z', g(1.0))", "INSERT INTO app.log (a, b, c) VALUES (7, 'z', f(1.0)), (1, 2, f(1.0))",
+		"INSERT INTO app.log (a, b, c) VALUES (7, 'z', f(1.0)), (1, 'z', g(1.0))", "INSERT INTO app.log (a, b, c) VALUES (7, 'z', f(1.0)) (7, 'z', f(1.0))",
+		"INSERT INTO app.log (a, b, c) VALUES (7, 'z', f(1.0)),, (7, 'z', f(1.0))",
+	} {
+		if w := p.Classify([]byte(other)); w == v {
+			t.Errorf("%s shares it too", other)
+		}
+		same(t, p, []byte(other))
+	}
+	set := "SET a = '" + strings.Repeat("x", 50000) + "'"
+	if v := p.Classify([]byte(set)); len(v.Settings) != 1 || len(v.Settings[0].Value) != 50000 || v.Text != set {
+		t.Error("the value of a long SET is lost")
 	}
 }
 
@@ -178,7 +234,7 @@ func TestDeepTexts(t *testing.T) {
 		"intersect": {"SELECT 1", " INTERSECT SELECT 1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, n := range []int{250, 1500, 4400, 30000, 900000 / len(c.part)} {
+			for _, n := range []int{250, 1500, 4400, 250000 / len(c.part), 900000 / len(c.part)} {
 				v := p.Classify([]byte(c.head + strings.Repeat(c.part, n) + c.tail))
 				if v == nil {
 					t.Fatal("no verdict")
@@ -195,7 +251,7 @@ func TestDeepTexts(t *testing.T) {
 	if v := p.Classify([]byte("SELECT * FROM t WHERE a = 1" + strings.Repeat(" OR a = 1", 900) + "")); v.Class != Select {
 		t.Errorf("900 alternatives: %v", v.Class)
 	}
-	if v := p.Classify(make([]byte, 5<<20)); v.Class != Unknown || v.SettingsUnknown != ScopeSession {
-		t.Errorf("5 MiB: %v", v.Class)
+	if v := p.Classify([]byte("SELECT " + strings.Repeat(" ", maxScan))); v.Class != Unknown || v.SettingsUnknown != ScopeSession {
+		t.Errorf("too large: %v", v.Class)
 	}
 }

@@ -41,17 +41,17 @@ func (p *Parser) Classify(sql []byte) *Verdict {
 	if v := p.exact.find(hash, sql); v != nil {
 		return v
 	}
-	if len(sql) > maxText || bytes.IndexByte(sql, 0) >= 0 {
+	if len(sql) > maxScan || bytes.IndexByte(sql, 0) >= 0 {
 		return unread(sql, nil)
 	}
 	s := p.scans.Get().(*scan)
-	defer p.scans.Put(s)
+	defer p.put(s)
 	s.run(sql)
 	var key []byte
 	var keyHash uint64
 	if s.exact && !s.deep && s.literals {
-		s.norm = append(s.norm, s.lead.byte())
-		key = s.norm
+		key = append(s.norm, s.lead.byte())
+		s.norm = key[:len(s.norm)]
 		keyHash = hashOf(key)
 		if v := p.norm.find(keyHash, key); v != nil {
 			if p.door.seen(hash) {
@@ -68,6 +68,13 @@ func (p *Parser) Classify(sql []byte) *Verdict {
 		p.exact.add(hash, sql, v, v.size)
 	}
 	return v
+}
+
+// put gives a scan back, unless a large text has made it large.
+func (p *Parser) put(s *scan) {
+	if cap(s.norm) <= 1<<20 {
+		p.scans.Put(s)
+	}
 }
 
 // fresh reads a text without the caches. The scan is that of the text.
@@ -89,6 +96,14 @@ func fresh(sql []byte, s *scan) (v *Verdict) {
 		return &Verdict{Class: Empty, Kind: KindOther, Reads: true}
 	}
 	if s.deep {
+		return unread(sql, s)
+	}
+	if len(sql) > reduceAt && s.exact && s.literals && len(s.norm) <= maxParse {
+		if v := reduced(s.norm); v != nil {
+			return v
+		}
+	}
+	if len(sql) > maxParse {
 		return unread(sql, s)
 	}
 	text, ok := sanitize(sql)
@@ -116,6 +131,20 @@ func fresh(sql []byte, s *scan) (v *Verdict) {
 	}
 	m.Kind = m.Parts[0].Kind
 	return m
+}
+
+// reduced gives the verdict on a long text, read from its normalised form, if it
+// does not depend on the values of literals; nil if it does.
+func reduced(norm []byte) *Verdict {
+	tree, err := pg.Parse(string(sample(norm)))
+	if err != nil || len(tree.Stmts) != 1 {
+		return nil
+	}
+	v := statement(tree.Stmts[0].Stmt, func() string { return "" })
+	if !v.shareable {
+		return nil
+	}
+	return v
 }
 
 // rawText cuts a statement's own text out of the string.

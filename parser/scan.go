@@ -1,14 +1,19 @@
 package parser
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Limits beyond which a text is not parsed at all. The C parser recurses once per
 // nesting level when it hands out its tree, and would overflow its stack (which
 // kills the process) long before it runs out of text.
 const (
-	maxText  = 1 << 20
-	maxNest  = 256  // parentheses and brackets, one inside the other
-	maxChain = 4500 // operators, joins and set operations that lean on each other
+	maxScan  = 64 << 20  // bytes of a text
+	maxParse = 256 << 10 // bytes that are given to the C parser
+	reduceAt = 16 << 10  // from here on the text is reduced before it is parsed
+	maxNest  = 256       // parentheses and brackets, one inside the other
+	maxChain = 4500      // operators, joins and set operations that lean on each other
 )
 
 // Placeholders stand for literals in a normalised text. No text that is
@@ -58,6 +63,7 @@ func (s *scan) run(sql []byte) {
 		idle  = true // the same since the last semicolon
 		inSet = -1   // nesting level of the parentheses behind IN
 		wasIn bool   // the token before was IN
+		rows  = rowList{level: -1}
 		out   = s.norm
 		n     = len(sql)
 	)
@@ -166,6 +172,8 @@ func (s *scan) run(sql []byte) {
 			case 6:
 				if equalFold2(w, "except") {
 					lean(true)
+				} else if equalFold2(w, "values") {
+					rows = rowList{level: nest, open: -1, from: -1}
 				} else if equalFold2(w, "isnull") {
 					lean(false)
 				}
@@ -274,7 +282,7 @@ func (s *scan) run(sql []byte) {
 				if start {
 					s.noteLead(sql[i+2 : j])
 				}
-				out = append(out, '-', '-')
+				out = append(out, '-', '-', '\n')
 				i = j
 				continue
 			}
@@ -311,6 +319,9 @@ func (s *scan) run(sql []byte) {
 				s.closed = false
 				return
 			}
+			if nest == rows.level {
+				rows.open = len(out)
+			}
 			nest++
 			s.levels[nest] = level{}
 			if wasIn {
@@ -325,6 +336,13 @@ func (s *scan) run(sql []byte) {
 				}
 				nest--
 			}
+			if out = append(out, c); nest == rows.level && rows.open >= 0 {
+				out = rows.close(out)
+			} else if nest < rows.level {
+				rows.level = -1
+			}
+			i, wasIn = i+1, false
+			continue
 		case ckComma:
 			token()
 			total -= s.levels[nest].ops
@@ -354,6 +372,59 @@ func (s *scan) run(sql []byte) {
 		i++
 	}
 	s.norm = out
+}
+
+// A rowList is a VALUES list: a row that differs from the one before only in
+// literals is left out, so that lists of any length are one text.
+type rowList struct {
+	level    int // of nesting where the rows stand; -1: no list
+	open     int // where the row now open begins in the output; -1: none is
+	from, to int // the row before; from is -1 if there is none
+}
+
+// close takes in the row that has just ended.
+func (r *rowList) close(out []byte) []byte {
+	row := r.open
+	r.open = -1
+	if r.from >= 0 && bytes.Equal(out[r.from:r.to], out[row:]) && isComma(out[r.to:row]) {
+		return out[:r.to]
+	}
+	r.from, r.to = row, len(out)
+	return out
+}
+
+// isComma tells a comma with nothing but white space around it.
+func isComma(b []byte) bool {
+	commas := 0
+	for _, c := range b {
+		switch c {
+		case ',':
+			commas++
+		case ' ', '\n':
+		default:
+			return false
+		}
+	}
+	return commas == 1
+}
+
+// sample writes a normalised text with values in the place of its literals: a
+// text that is parsed like the original, but for those values.
+func sample(norm []byte) []byte {
+	out := make([]byte, 0, len(norm)+64)
+	for _, c := range norm {
+		switch c {
+		case phInt:
+			out = append(out, '1')
+		case phFloat:
+			out = append(out, "1.5"...)
+		case phString:
+			out = append(out, "'x'"...)
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // noteLead looks at a comment that stands before the first word.
