@@ -33,14 +33,9 @@ func Connect(ctx context.Context, e *wire.Engine, target Target, l Login, cred a
 
 // limited runs f, and ends its waits when ctx is done.
 func (c *Conn) limited(ctx context.Context, task *wire.Task, f func() error) error {
-	stop := context.AfterFunc(ctx, func() { task.Interrupt(context.Cause(ctx)) })
+	stop := task.Until(ctx)
 	err := f()
-	if !stop() {
-		task.Forgive()
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-	}
+	stop()
 	if err != nil && ctx.Err() != nil {
 		c.tainted = true // an answer may be under way that nobody will read
 		return &Error{c.Node, err}
@@ -77,7 +72,10 @@ func (c *Conn) ask(sql string, args []string) ([][]string, error) {
 	for i, a := range args {
 		params[i] = []byte(a)
 	}
-	if err := c.Send(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{Parameters: params}, &pgproto3.Execute{}, &pgproto3.Sync{}); err != nil {
+	err := c.Send(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{Parameters: params}, &pgproto3.Execute{},
+		&pgproto3.Close{ObjectType: 'S'}, // or a session that borrows the connection might find it
+		&pgproto3.Sync{})
+	if err != nil {
 		return nil, err
 	}
 	if err := c.Flush(); err != nil {

@@ -9,13 +9,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/conf"
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
@@ -28,17 +28,15 @@ var errAuthTimeout = wire.Fatal("57014", "canceling authentication due to timeou
 
 // admit takes the client from its first byte to ReadyForQuery.
 func (s *Session) admit() error {
-	limit := s.deadline(s.cfg.AuthenticationTimeout, errAuthTimeout)
+	stop := s.task.Limit(s.cfg.AuthenticationTimeout, errAuthTimeout)
 	startup, err := s.hello()
+	if err == nil {
+		err = s.open(startup)
+	}
+	stop() // the queue for a slot has no time limit, as in the original
 	if err != nil {
-		limit.stop()
 		return err
 	}
-	if err := s.open(startup); err != nil {
-		limit.stop()
-		return err
-	}
-	limit.stop() // the queue for a slot has no time limit, as in the original
 	slot, err := s.Slots.Acquire(s.task, s.client, s.cfg.ReservedConnections)
 	if err != nil {
 		return err
@@ -49,8 +47,7 @@ func (s *Session) admit() error {
 	s.since = s.Engine.Now()
 	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
 	s.setStatus(Connecting)
-	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config }).With(
-		slog.String("app", s.app), slog.String("user", s.user), slog.String("db", s.database))
+	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config })
 	if s.cfg.LogConnections {
 		detail := "connecting host=" + s.host
 		if s.port != "" {
@@ -58,36 +55,16 @@ func (s *Session) admit() error {
 		}
 		s.log.LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
 	}
+	s.log = s.log.With(slog.String("app", s.app), slog.String("user", s.user), slog.String("db", s.database))
 	s.log.LogAttrs(ctx, eventlog.Debug5, "connection_count_up: a client has taken a slot")
 
-	limit = s.deadline(s.cfg.AuthenticationTimeout, errAuthTimeout)
+	stop = s.task.Limit(s.cfg.AuthenticationTimeout, errAuthTimeout)
 	err = s.authenticate()
-	limit.stop()
+	stop()
 	if err != nil {
 		return err
 	}
 	return s.welcome()
-}
-
-// limit is a time limit on a step of the conversation.
-type limit struct {
-	task  *wire.Task
-	timer *time.Timer
-}
-
-func (s *Session) deadline(d time.Duration, cause error) limit {
-	l := limit{task: s.task}
-	if d > 0 {
-		l.timer = time.AfterFunc(d, func() { s.task.Interrupt(cause) })
-	}
-	return l
-}
-
-// stop ends the limit; one that passed unnoticed is forgiven.
-func (l limit) stop() {
-	if l.timer != nil && !l.timer.Stop() {
-		l.task.Forgive()
-	}
 }
 
 // hello reads first packets until one begins a session.
@@ -106,6 +83,7 @@ func (s *Session) hello() (*wire.Startup, error) {
 				return nil, err
 			}
 		case h.Cancel != nil:
+			s.log = s.log.With(slog.String("app", "child"))
 			s.message("Cancel", fmt.Sprintf("process id: %d", h.Cancel.PID))
 			s.cancel(*h.Cancel)
 			return nil, errGoodbye
@@ -145,7 +123,7 @@ func (s *Session) open(st *wire.Startup) error {
 		s.database = s.user
 	}
 	if st.Minor > 0 || len(unknown) > 0 {
-		if err := s.client.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 0, UnrecognizedOptions: unknown}); err != nil {
+		if err := s.client.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: newestProtocol, UnrecognizedOptions: unknown}); err != nil {
 			return err
 		}
 	}
@@ -155,6 +133,10 @@ func (s *Session) open(st *wire.Startup) error {
 	s.settingsKey = canonical(key)
 	return nil
 }
+
+// newestProtocol is 3.0 as a startup packet writes it. The field is named for the
+// minor version, but servers send, and libpq reads, the whole.
+const newestProtocol = 3 << 16
 
 // SendAuth implements auth.Frontend.
 func (s *Session) SendAuth(body []byte) error {
@@ -300,9 +282,9 @@ func (s *Session) startServer(node int) (*backend.Conn, error) {
 	if s.replication != "" {
 		login.Params = append(slices.Clone(login.Params), wire.Param{Name: "replication", Value: s.replication})
 	}
-	limit := s.deadline(s.cfg.HealthCheck(node).ConnectTimeout, &backend.Error{Node: node, Err: errLoginTimeout})
+	stop := s.task.Limit(s.cfg.HealthCheck(node).ConnectTimeout, &backend.Error{Node: node, Err: errLoginTimeout})
 	_, err = c.Start(login)
-	limit.stop()
+	stop()
 	if err != nil {
 		c.Close()
 		return nil, s.refusedBy(err)
@@ -311,9 +293,9 @@ func (s *Session) startServer(node int) (*backend.Conn, error) {
 }
 
 func (s *Session) finishServer(c *backend.Conn) error {
-	limit := s.deadline(s.cfg.HealthCheck(c.Node).ConnectTimeout, &backend.Error{Node: c.Node, Err: errLoginTimeout})
+	stop := s.task.Limit(s.cfg.HealthCheck(c.Node).ConnectTimeout, &backend.Error{Node: c.Node, Err: errLoginTimeout})
 	err := c.Finish(s.user, s.cred)
-	limit.stop()
+	stop()
 	return s.refusedBy(err)
 }
 
@@ -351,6 +333,7 @@ func (f *failed) Unwrap() []error { return []error{f.word, f.cause} }
 // refusedBy passes on a server's own refusal word for word.
 func (s *Session) refusedBy(err error) error {
 	var no *backend.Refusal
+	var bad *backend.Error
 	var word *auth.Error
 	switch {
 	case err == nil:
@@ -359,9 +342,11 @@ func (s *Session) refusedBy(err error) error {
 		return err
 	case errors.As(err, &no):
 		return &failed{cause: err, word: &wire.Error{Severity: "FATAL", Code: no.Said.Code, Message: no.Said.Message, Detail: no.Said.Detail, Hint: no.Said.Hint}}
+	case errors.As(err, &bad):
+		s.suspect(err)
+		return s.unreachable(err)
 	}
-	s.suspect(err)
-	return s.unreachable(err)
+	return err // somebody ended the session meanwhile
 }
 
 // server is a server connection while a session has it.
@@ -369,11 +354,16 @@ type server struct {
 	*backend.Conn
 	applied uint64                // how far the session's lasting settings have been repeated on it
 	stmts   map[string]*statement // what is prepared there, by name
+	last    lastStatement
+	noted   *statement // whose text last has, if it is a named one
 }
 
 // take makes a server connection this session's own.
 func (s *Session) take(c *backend.Conn) {
 	s.conns[c.Node] = &server{Conn: c, stmts: make(map[string]*statement)}
+	if s.snap.Nodes[c.Node].Status == cluster.Waiting {
+		s.Cluster.Submit(cluster.Connected{Node: c.Node})
+	}
 	s.listServers()
 }
 
@@ -384,8 +374,14 @@ func (s *Session) drop(c *server) {
 		s.cur = nil
 	}
 	if s.half.server == c {
-		s.half = half{}
+		s.half = half{lost: s.half.end == ""}
 	}
+	for name, p := range s.portals {
+		if p.server == c {
+			delete(s.portals, name)
+		}
+	}
+	s.pipe.touched = slices.DeleteFunc(s.pipe.touched, func(t *server) bool { return t == c })
 	c.Bye()
 	s.listServers()
 }
@@ -397,7 +393,7 @@ func (s *Session) listServers() {
 	for _, c := range s.conns {
 		if c != nil {
 			s.watch = append(s.watch, c.Conn.Conn)
-			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Reader: c.Node == s.reads})
+			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Main: c.Node == s.main, last: &c.last})
 		}
 	}
 	s.slot.setServers(list)
@@ -425,6 +421,7 @@ func (s *Session) welcome() error {
 	}
 	s.router = route.NewSession(s.database, s.user, s.app, defaults(s.login.Params))
 	s.router.Preference = s.cfg.Rules.Preference(s.database, s.user, s.app)
+	s.slot.reader.Store(int32(s.reader()))
 	s.stmts, s.portals = make(map[string]*statement), make(map[string]*portal)
 	if s.replication != "" {
 		return s.tunnel(c)

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
@@ -38,14 +41,14 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if d.Node != s.main && s.tx.poisoned {
 		d.Node, d.Balanced = s.main, false
 	}
-	if d.Balanced && d.ReadNode != s.router.ReadNode {
-		s.logDraw(d)
+	if d.Balanced {
+		s.drawn(d)
 	}
 	c, err := s.ready(d.Node)
 	if err == nil {
 		return choice{c, d}, nil
 	}
-	if d.Node == s.main {
+	if d.Node == s.main || !blames(err, d.Node) {
 		return choice{}, err
 	}
 	// A reader that cannot be had is no reason to fail: the main node can read.
@@ -55,10 +58,40 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 		old.Taint()
 		s.drop(old)
 	}
+	if err := s.torn(); err != nil {
+		return choice{}, err
+	}
 	s.router.ReadNode = -1
 	d.Node, d.Balanced = s.main, false
 	c, err = s.ready(s.main)
 	return choice{c, d}, err
+}
+
+// blames tells whether an error is a node's own trouble, so that another may
+// step in for it.
+func blames(err error, node int) bool {
+	var said *ended
+	var bad *backend.Error
+	var no *backend.Refusal
+	var login *auth.Error
+	switch {
+	case errors.As(err, &said):
+		return false
+	case errors.As(err, &bad):
+		return bad.Node == node
+	case errors.As(err, &no):
+		return no.Node == node
+	}
+	return errors.As(err, &login)
+}
+
+// torn is the answer to a read of a block whose snapshot was lost with a standby.
+func (s *Session) torn() error {
+	if s.half.lost && s.router.Isolation() == parser.RepeatableRead {
+		return &wire.Error{Severity: "ERROR", Code: "40001", Message: "the standby with this transaction's snapshot was lost",
+			Hint: "Roll back and try the transaction again."}
+	}
+	return nil
 }
 
 // follow makes the session follow the cluster, but never in the middle of a
@@ -83,6 +116,9 @@ func (s *Session) follow() error {
 		}
 	}
 	s.snap = s.Cluster.Now()
+	for len(s.conns) < len(s.snap.Nodes) { // a reload has added some
+		s.conns = append(s.conns, nil)
+	}
 	main := s.snap.Primary
 	if main < 0 {
 		main = s.snap.Main
@@ -98,6 +134,7 @@ func (s *Session) follow() error {
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("session follows the primary from node %d to node %d", s.main, main))
 	s.main = main
+	s.listServers()
 	return nil
 }
 
@@ -151,6 +188,9 @@ func (s *Session) reach(node int) error {
 func (s *Session) join(c *server) error {
 	if !s.tx.open {
 		return nil
+	}
+	if err := s.torn(); err != nil {
+		return err
 	}
 	if s.half.server != nil && s.half.server != c { // the reader has changed, as when it was lost
 		s.half.end = "ROLLBACK"
@@ -216,9 +256,43 @@ func (s *Session) exchange(c *server, sql string) error {
 			return err
 		}
 	}
+	if s.marks.loud {
+		s.record(c, "", []byte(sql))
+	}
+	delete(c.stmts, "") // a Query ends it on the server
 	if err := c.SendRaw(wire.Query, append([]byte(sql), 0)); err != nil {
 		return err
 	}
+	return s.converse(c)
+}
+
+// teach prepares on a server what a statement of SQL, as EXECUTE or DEALLOCATE,
+// calls by a name that the client knows from a Parse.
+func (s *Session) teach(c *server, v *parser.Verdict) error {
+	for _, name := range called(v) {
+		st := s.stmts[name]
+		if st == nil || c.stmts[name] == st {
+			continue
+		}
+		if c.stmts[name] != nil {
+			c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
+			delete(c.stmts, name)
+		}
+		s.send(c, st.frame)
+		if err := c.SendRaw(wire.Sync, nil); err != nil {
+			return err
+		}
+		if err := s.converse(c); err != nil {
+			return err
+		}
+		c.stmts[name] = st
+	}
+	return nil
+}
+
+// converse sends what is composed of our own and drops the answers up to
+// ReadyForQuery, but for an error.
+func (s *Session) converse(c *server) error {
 	if err := c.Flush(); err != nil {
 		return err
 	}
@@ -237,7 +311,7 @@ func (s *Session) exchange(c *server, sql string) error {
 		body := c.Bytes()[5:size]
 		switch typ {
 		case wire.ErrorResponse:
-			refused = &backend.Refusal{Node: c.Node, Said: wire.ParseError(body)}
+			refused = s.refusal(c, body)
 		case wire.ParameterStatus:
 			c.NoteParam(body)
 		case wire.ReadyForQuery:
@@ -249,6 +323,17 @@ func (s *Session) exchange(c *server, sql string) error {
 		}
 		c.Skip(size)
 	}
+}
+
+// refusal is an error with which a server answers a statement of our own. After
+// a FATAL one there is no server any more.
+func (s *Session) refusal(c *server, body []byte) error {
+	word := wire.ParseError(body)
+	if word.Severity == "FATAL" || word.Severity == "PANIC" {
+		c.Taint()
+		return &backend.Error{Node: c.Node, Err: errors.New(word.Message)}
+	}
+	return &backend.Refusal{Node: c.Node, Said: word}
 }
 
 // mainServer is the main node's server, ready.
@@ -317,8 +402,29 @@ func (s *Session) refuse(err error) error {
 	return s.client.Send(s.readyForQuery())
 }
 
-func (s *Session) logDraw(d route.Decision) {
-	if s.log.Enabled(ctx, eventlog.Debug1) {
+// draw gives the session the node of its reads before there is one to route, as
+// the original does at the start of every session.
+func (s *Session) draw() {
+	d := route.Route(route.Input{
+		Verdict: anyRead, Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules, Random: s.rnd(),
+	})
+	if d.Balanced {
+		s.drawn(d)
+		s.router.ReadNode = d.ReadNode
+	}
+}
+
+// anyRead stands for a read of nothing in particular.
+var anyRead = &parser.Verdict{Class: parser.Select, Reads: true}
+
+// drawn tells of a choice of the node for reads: per statement of each, else of
+// a new one.
+func (s *Session) drawn(d route.Decision) {
+	changed := d.ReadNode != s.router.ReadNode
+	if changed {
+		s.slot.reader.Store(int32(d.ReadNode))
+	}
+	if d.ReadNode >= 0 && s.marks.loud && (changed || s.cfg.Rules.StatementLevel) && s.log.Enabled(ctx, eventlog.Debug1) {
 		s.log.LogAttrs(ctx, eventlog.Debug1, "selecting load balance node", slog.String("detail", fmt.Sprintf("selected backend id is %d", d.ReadNode)))
 	}
 }

@@ -25,6 +25,7 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 		return err
 	}
 	over := false // the server has something to say that ends the copy
+	data := 0     // messages of data
 	news := func() error {
 		var err error
 		over, err = s.copyNews(c)
@@ -35,13 +36,15 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 	for {
 		if s.client.Owed() == 0 {
 			if over {
+				s.messageData(data)
 				return nil // what the client still sends of the data is passed over by dispatch
 			}
-			if done, err := s.copyControl(c); done || err != nil {
+			if done, err := s.copyControl(c, data); done || err != nil {
 				return err
 			}
 		}
-		if _, err := s.client.ForwardRun(c.Conn.Conn, copyData); err != nil {
+		frames, err := s.client.ForwardRun(c.Conn.Conn, copyData)
+		if data += frames; err != nil {
 			return err
 		}
 		if s.client.Owed() > 0 && s.client.Buffered() > 0 {
@@ -71,8 +74,9 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 }
 
 // copyControl passes on the client's message that is no data, if one is next.
-// It reports whether the client has ended the copy.
-func (s *Session) copyControl(c *server) (bool, error) {
+// It reports whether the client has ended the copy. So far there have been data
+// messages of data.
+func (s *Session) copyControl(c *server, data int) (bool, error) {
 	typ, size, ok, err := s.client.Peek()
 	if !ok || err != nil || typ == wire.CopyData {
 		return false, err
@@ -83,15 +87,17 @@ func (s *Session) copyControl(c *server) (bool, error) {
 	case wire.Terminate:
 		c.Taint()
 		return false, errGoodbye
-	case wire.CopyDone, wire.CopyFail:
+	case wire.CopyDone:
+		s.messageData(data)
+		s.message("CopyDone", "")
+	case wire.CopyFail:
+		s.messageData(data)
+		s.message("CopyFail", "")
 	default:
-		if size > smallMessage { // the server will refuse it by its letter; do not carry its weight
-			c.Taint()
-			return false, wire.Fatal("08P01", fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ))
-		}
-	}
-	if s.logsMessages() {
-		s.message(map[byte]string{wire.CopyDone: "CopyDone", wire.CopyFail: "CopyFail"}[typ], "")
+		// To the server it would be the end of the connection as well. The frame
+		// stays where it is: whoever led here may be looking at it.
+		c.Taint()
+		return false, wire.Fatal("08P01", fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ))
 	}
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
 		return false, err

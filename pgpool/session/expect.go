@@ -17,7 +17,12 @@ type expectation struct {
 	part int  // statements of a multi-statement string that have completed
 	// For Query, Execute and FunctionCall: what is running.
 	verdict *parser.Verdict
-	stmt    *statement // for Parse
+	// For Parse: the new statement, and the one the client had by that name. For
+	// Close: what the server is to forget, and what the client has forgotten.
+	stmt, was *statement
+	// For Bind: the new portal, and the one of that name before. For Close: the
+	// portal closed, in portalWas.
+	portal, portalWas *portal
 }
 
 // expectations are due from one server, in order.
@@ -146,6 +151,9 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 			return err
 		}
 		c.stmts[x.stmt.name] = x.stmt
+		if x.was != nil && !x.skip {
+			s.recycle(x.was)
+		}
 		s.due.pop()
 	case wire.BindComplete:
 		if err := s.expect(c, x, typ, wire.Bind); err != nil {
@@ -155,6 +163,9 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 	case wire.CloseComplete:
 		if err := s.expect(c, x, typ, wire.Close); err != nil {
 			return err
+		}
+		if x.stmt != nil {
+			delete(c.stmts, x.stmt.name)
 		}
 		s.due.pop()
 	case wire.RowDescription, wire.NoData:
@@ -240,6 +251,7 @@ func (s *Session) outOfPlace(c *server, typ byte) error {
 func (s *Session) failedReply(c *server, x *expectation, frame []byte) error {
 	word := wire.ParseError(frame[5:])
 	s.countError(c, word)
+	s.logError(c, x, word)
 	if _, err := s.client.Write(frame); err != nil {
 		return err
 	}
@@ -252,24 +264,44 @@ func (s *Session) failedReply(c *server, x *expectation, frame []byte) error {
 	}
 	s.pipe.failed = true
 	s.router.Failed(x.part)
-	s.unprepare()
+	s.takeBack(c)
 	if x.kind != wire.Query && x.kind != wire.FunctionCall && !s.due.toSync() {
 		s.pipe.skipping = true
 	}
 	return nil
 }
 
-// unprepare forgets the statements whose Parse has failed or will be passed
-// over, up to the next Sync.
-func (s *Session) unprepare() {
-	for i := s.due.head; i < len(s.due.list) && s.due.list[i].kind != wire.Sync; i++ {
+// takeBack undoes what was noted for messages that the server has failed or will
+// pass over, up to the next Sync, as if the client had not sent them.
+func (s *Session) takeBack(c *server) {
+	end := s.due.head
+	for end < len(s.due.list) && s.due.list[end].kind != wire.Sync {
+		end++
+	}
+	for i := end - 1; i >= s.due.head; i-- {
 		x := &s.due.list[i]
 		switch {
-		case x.kind != wire.Parse || x.skip:
-		case x.stmt.name == "" && s.unnamed == x.stmt:
-			s.unnamed = nil
-		case s.stmts[x.stmt.name] == x.stmt:
+		case x.kind == wire.Parse && x.stmt.name == "" && i == s.due.head:
+			delete(c.stmts, "") // the old one goes before the new one is looked at
+			if !x.skip {
+				s.unnamed = nil
+			}
+		case x.skip:
+		case x.kind == wire.Parse && x.stmt.name == "":
+			s.unnamed = x.was
+		case x.kind == wire.Parse:
 			delete(s.stmts, x.stmt.name)
+		case x.kind == wire.Bind && x.portal != nil:
+			delete(s.portals, x.portal.name)
+			if x.portalWas != nil {
+				s.portals[x.portal.name] = x.portalWas
+			}
+		case x.kind == wire.Close && x.portalWas != nil:
+			s.portals[x.portalWas.name] = x.portalWas
+		case x.kind == wire.Close && x.was != nil && x.was.name == "":
+			s.unnamed = x.was
+		case x.kind == wire.Close && x.was != nil:
+			s.stmts[x.was.name] = x.was
 		}
 	}
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -29,10 +30,12 @@ func (st *statement) text() []byte {
 
 // portal is a portal of the client, which lives on one server.
 type portal struct {
-	server   *server
+	name     string
+	server   *server // nil: closed, the record of the unnamed one is kept for its room
 	verdict  *parser.Verdict
 	decision route.Decision
 	stmt     *statement // for the log; nil if it is not known
+	local    *local     // a pool command's, which no server knows
 }
 
 const (
@@ -40,10 +43,14 @@ const (
 	batchBytes    = 8 << 10 // the same in bytes; far less than a socket holds
 )
 
+// errFormat is a message of the right length whose inside makes no sense. It
+// fails like a statement: the stream is still in step.
+var errFormat = &wire.Error{Severity: "ERROR", Code: "08P01", Message: "invalid message format"}
+
 // names returns the first n strings of the next frame's body, after skip bytes.
 // They are valid until the next read from the client.
 func (s *Session) names(size, skip, n int) ([2][]byte, error) {
-	for want := min(size, 256); ; want = size {
+	for want := min(size, 256); ; want = min(size, 4*want) {
 		if err := s.client.Need(want); err != nil {
 			return [2][]byte{}, err
 		}
@@ -56,7 +63,7 @@ func (s *Session) names(size, skip, n int) ([2][]byte, error) {
 			return out, nil
 		}
 		if want == size {
-			return out, wire.Fatal("08P01", "invalid message format")
+			return out, errFormat
 		}
 	}
 }
@@ -72,7 +79,8 @@ func (s *Session) parse(size int) error {
 	name, rest, ok := wire.CString(body)
 	sql, _, ok2 := wire.CString(rest)
 	if !ok || !ok2 {
-		return wire.Fatal("08P01", "invalid message format")
+		s.client.Skip(size)
+		return s.refuseInPipeline(errFormat)
 	}
 	if s.logsMessages() {
 		s.message("Parse", "statement: "+quote(name)+", query: "+quote(sql))
@@ -83,6 +91,9 @@ func (s *Session) parse(size int) error {
 		s.client.Skip(size)
 		return s.refuseInPipeline(word)
 	}
+	if v.Pool != nil {
+		return s.parseLocal(&statement{name: string(name), frame: bytes.Clone(s.client.Bytes()[:size]), verdict: v, home: s.main}, size)
+	}
 	choice, err := s.choose(v, sql, true, 0)
 	if err == nil {
 		err = s.turnTo(choice.server)
@@ -92,58 +103,116 @@ func (s *Session) parse(size int) error {
 		return s.refuseInPipeline(err)
 	}
 	c := choice.server
-	st := s.unnamed
-	if len(name) > 0 || st == nil {
-		st = &statement{name: string(name)}
-	}
+	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], s.client.Bytes()[:size]...)
-	st.verdict, st.home, st.seq = v, c.Node, s.settings.seq
+	st.name, st.verdict, st.home, st.seq = string(name), v, c.Node, s.settings.seq
 	if len(name) == 0 {
 		s.unnamed = st
-		for _, o := range s.conns {
-			if o != nil {
-				delete(o.stmts, "")
-			}
-		}
 	} else {
+		was = nil
 		s.stmts[st.name] = st
 		s.makeRoom(c, st.name)
 	}
+	s.prepareNamed(c, st)
 	s.record(c, "Parse: ", sql)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
-	s.due.push(c, expectation{kind: wire.Parse, stmt: st})
+	s.due.push(c, expectation{kind: wire.Parse, stmt: st, was: was})
 	s.pipe.touch(c)
 	return s.paced()
 }
 
-// makeRoom closes a statement of the same name that the client has closed, or
-// whose Parse has failed, but that server c still has.
+// blank is a statement to be filled: one that recycle has put by, or a new one.
+func (s *Session) blank() *statement {
+	if st := s.spare; st != nil {
+		s.spare = nil
+		return st
+	}
+	return &statement{}
+}
+
+// recycle puts an unnamed statement by that another has replaced for good, once
+// nothing remembers it: most clients make one for each query.
+func (s *Session) recycle(st *statement) {
+	for _, c := range s.conns {
+		if c != nil && c.stmts[""] == st {
+			delete(c.stmts, "")
+		}
+	}
+	for _, p := range s.portals {
+		if p.stmt == st {
+			p.stmt = nil
+		}
+	}
+	if cap(st.frame) <= batchBytes {
+		s.spare = st
+	}
+}
+
+// has is what server c has prepared under a name, once it has done what it has
+// been sent; nil, nothing.
+func (s *Session) has(c *server, name string) *statement {
+	if s.due.server == c {
+		for i := len(s.due.list) - 1; i >= s.due.head; i-- {
+			switch x := &s.due.list[i]; {
+			case x.stmt == nil || x.stmt.name != name:
+			case x.kind == wire.Parse:
+				return x.stmt
+			case x.kind == wire.Close:
+				return nil
+			}
+		}
+	}
+	return c.stmts[name]
+}
+
+// makeRoom closes a statement that server c still has under a name, but the
+// client has not.
 func (s *Session) makeRoom(c *server, name string) {
-	if _, there := c.stmts[name]; there {
-		delete(c.stmts, name)
+	if old := s.has(c, name); old != nil {
 		c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
-		s.due.push(c, expectation{kind: wire.Close, skip: true})
+		s.due.push(c, expectation{kind: wire.Close, skip: true, stmt: old})
 	}
 }
 
 // prepare sends a statement's Parse to a server that lacks it. The client does
 // not see the reply unless it is an error.
 func (s *Session) prepare(c *server, st *statement) {
-	if c.stmts[st.name] == st {
+	if s.has(c, st.name) == st {
 		return
-	}
-	for i := s.due.head; i < len(s.due.list); i++ {
-		if x := &s.due.list[i]; x.kind == wire.Parse && x.stmt == st && s.due.server == c {
-			return // on its way
-		}
 	}
 	if st.name != "" {
 		s.makeRoom(c, st.name)
 	}
+	s.recordStatement(c, "Parse: ", st)
 	s.send(c, st.frame)
 	s.due.push(c, expectation{kind: wire.Parse, skip: true, stmt: st})
 	s.pipe.touch(c)
+}
+
+// prepareNamed prepares on a server what a statement of SQL, as EXECUTE and
+// DEALLOCATE, calls by its name.
+func (s *Session) prepareNamed(c *server, st *statement) {
+	for _, name := range called(st.verdict) {
+		if named := s.stmts[name]; named != nil && named != st {
+			s.prepare(c, named)
+		}
+	}
+}
+
+// called are the prepared statements that a statement of SQL names.
+func called(v *parser.Verdict) []string {
+	switch {
+	case (v.Class == parser.Execute || v.Class == parser.Deallocate) && v.Name != "":
+		return []string{v.Name}
+	case v.Inner != nil:
+		return called(v.Inner)
+	}
+	var names []string
+	for _, part := range v.Parts {
+		names = append(names, called(part)...)
+	}
+	return names
 }
 
 func (s *Session) bind(size int) error {
@@ -158,6 +227,9 @@ func (s *Session) bind(size int) error {
 		s.message("Bind", "portal: "+quote(names[0])+", statement: "+quote(names[1]))
 	}
 	st := s.lookup(names[1])
+	if st.local() {
+		return s.bindLocal(st, size)
+	}
 	choice, err := s.place(st)
 	if err == nil {
 		if size > batchBytes { // its replies must not wait behind it, see the package comment
@@ -174,21 +246,27 @@ func (s *Session) bind(size int) error {
 		return s.refuseInPipeline(err)
 	}
 	c := choice.server
-	p := s.portals[string(names[0])]
-	if p == nil {
-		p = &portal{}
-		s.portals[string(names[0])] = p
+	p, was := s.portals[string(names[0])], (*portal)(nil)
+	if p == nil || p.name != "" {
+		p, was = &portal{name: string(names[0])}, p
+		s.portals[p.name] = p
 	}
-	*p = portal{server: c, verdict: opaque, decision: choice.decision, stmt: st}
+	*p = portal{name: p.name, server: c, verdict: opaque, decision: choice.decision, stmt: st}
 	if st != nil {
+		s.prepareNamed(c, st)
 		s.prepare(c, st)
 		p.verdict = st.verdict
 	}
 	s.recordStatement(c, "Bind: ", st)
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
+		c.Taint() // perhaps it has a part of it
 		return err
 	}
-	s.due.push(c, expectation{kind: wire.Bind})
+	x := expectation{kind: wire.Bind}
+	if p.name != "" {
+		x.portal, x.portalWas = p, was
+	}
+	s.due.push(c, x)
 	s.pipe.touch(c)
 	return s.paced()
 }
@@ -208,7 +286,8 @@ func (s *Session) whole() (kind byte, name []byte, err error) {
 		return 0, nil, err
 	}
 	if len(body) < 2 || body[0] != 'S' && body[0] != 'P' || body[len(body)-1] != 0 {
-		return 0, nil, wire.Fatal("08P01", "invalid message format")
+		s.client.Skip(5 + len(body))
+		return 0, nil, errFormat
 	}
 	return body[0], body[1 : len(body)-1], nil
 }
@@ -216,24 +295,28 @@ func (s *Session) whole() (kind byte, name []byte, err error) {
 func (s *Session) describe(size int) error {
 	kind, name, err := s.whole()
 	if err != nil {
-		return err
-	}
-	if s.logsMessages() {
-		s.message("Describe", objectDetail(kind, name))
+		return s.refuseInPipeline(err)
 	}
 	if s.pipe.skipping {
 		s.client.Skip(size)
 		return nil
 	}
+	if s.logsMessages() {
+		s.message("Describe", objectDetail(kind, name))
+	}
 	var c *server
 	var st *statement
 	if kind == 'S' {
-		if st = s.lookup(name); st != nil {
+		if st = s.lookup(name); st.local() {
+			return s.describeLocal(st, nil, size)
+		} else if st != nil {
 			c, err = s.whereIs(st)
 		} else {
 			c, err = s.mainServer()
 		}
-	} else if p := s.portals[string(name)]; p != nil && p.server != nil {
+	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
+		return s.describeLocal(p.local.stmt, p.local, size)
+	} else if p != nil && p.server != nil {
 		c = p.server
 	} else {
 		c, err = s.mainServer()
@@ -279,19 +362,22 @@ func (s *Session) execute(size int) error {
 	}
 	name, rest, ok := wire.CString(body)
 	if !ok || len(rest) != 4 {
-		return wire.Fatal("08P01", "invalid message format")
-	}
-	if s.logsMessages() {
-		s.message("Execute", "portal: "+quote(name))
+		s.client.Skip(size)
+		return s.refuseInPipeline(errFormat)
 	}
 	if s.pipe.skipping {
 		s.client.Skip(size)
 		return nil
 	}
+	if s.logsMessages() {
+		s.message("Execute", "portal: "+quote(name))
+	}
 	var c *server
 	v, d := opaque, route.Decision{Node: s.main, Write: true}
 	var st *statement
-	if p := s.portals[string(name)]; p != nil && p.server != nil {
+	if p := s.portals[string(name)]; p != nil && p.local != nil {
+		return s.executeLocal(p.local, int(int32(binary.BigEndian.Uint32(rest))), size)
+	} else if p != nil && p.server != nil {
 		c, v, d, st = p.server, p.verdict, p.decision, p.stmt
 	} else {
 		c, err = s.mainServer()
@@ -303,10 +389,11 @@ func (s *Session) execute(size int) error {
 		s.client.Skip(size)
 		return s.refuseInPipeline(err)
 	}
-	if s.cfg.LogStatement && st != nil {
-		s.logStatement("Execute: ", st.text())
+	if st != nil && s.marks.loud {
+		s.logStatement(st.text())
 	}
 	s.count(c, v)
+	c.noteStatement(st)
 	s.recordStatement(c, "Execute: ", st)
 	if c.Node == s.main && (d.Write || !plain(v)) {
 		s.pipe.pinned = true
@@ -322,31 +409,36 @@ func (s *Session) execute(size int) error {
 func (s *Session) closeObject(size int) error {
 	kind, name, err := s.whole()
 	if err != nil {
-		return err
-	}
-	if s.logsMessages() {
-		s.message("Close", objectDetail(kind, name))
+		return s.refuseInPipeline(err)
 	}
 	if s.pipe.skipping {
 		s.client.Skip(size)
 		return nil
 	}
+	if s.logsMessages() {
+		s.message("Close", objectDetail(kind, name))
+	}
 	var c *server
+	x := expectation{kind: wire.Close}
 	if kind == 'P' {
-		if p := s.portals[string(name)]; p != nil {
-			c, p.server = p.server, nil
+		if p := s.portals[string(name)]; p != nil && p.local != nil {
+			delete(s.portals, p.name)
+			return s.closeLocal(size)
+		} else if p != nil {
+			c, x.portalWas = p.server, p
 		}
-	} else if st := s.lookup(name); st != nil {
+	} else if x.was = s.lookup(name); x.was.local() {
+		if delete(s.stmts, x.was.name); s.unnamed == x.was {
+			s.unnamed = nil
+		}
+		return s.closeLocal(size)
+	} else if x.was != nil {
 		// Servers other than the one told below keep it until the name is
 		// wanted again, see makeRoom.
-		if c, err = s.whereIs(st); err == nil {
-			delete(c.stmts, st.name)
-		}
-		if st.name == "" {
-			s.unnamed = nil
-		} else {
-			delete(s.stmts, st.name)
-		}
+		x.stmt = x.was
+		c, err = s.whereIs(x.was)
+	} else {
+		x.stmt = &statement{name: string(name)}
 	}
 	if c == nil && err == nil {
 		c, err = s.mainServer()
@@ -358,9 +450,18 @@ func (s *Session) closeObject(size int) error {
 		s.client.Skip(size)
 		return s.refuseInPipeline(err)
 	}
+	switch {
+	case kind == 'P':
+		delete(s.portals, string(name))
+	case len(name) == 0:
+		s.unnamed = nil
+	default:
+		delete(s.stmts, string(name))
+	}
+	s.record(c, "C message", nil)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
-	s.due.push(c, expectation{kind: wire.Close})
+	s.due.push(c, x)
 	s.pipe.touch(c)
 	return s.paced()
 }
@@ -529,4 +630,4 @@ func objectDetail(kind byte, name []byte) string {
 	return "statement: " + quote(name)
 }
 
-func quote(b []byte) string { return "\"" + string(bytes.ToValidUTF8(b, []byte("?"))) + "\"" }
+func quote(b []byte) string { return "\"" + string(b) + "\"" }

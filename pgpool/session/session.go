@@ -8,10 +8,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"pgpool-go/conf"
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/catalog"
@@ -46,7 +48,6 @@ type Session struct {
 	main   int            // the node for everything that may not be elsewhere
 	conns  []*server      // by node; nil where none is open
 	watch  []*wire.Conn   // client and all of conns, for the idle wait
-	reads  int            // the node drawn for this session's reads, or -1
 	cur    *server        // who owes or last owed replies
 	rnd    func() float64 // for draws
 	flight cancels        // cancel requests under way
@@ -59,6 +60,7 @@ type Session struct {
 	pipe      pipeline
 	stmts     map[string]*statement
 	unnamed   *statement
+	spare     *statement // to be filled by the next unnamed one
 	portals   map[string]*portal
 	marks     marks
 	path      *catalog.Path // of pathText, see lookup.go
@@ -71,7 +73,7 @@ type Session struct {
 // Serve holds the whole conversation with the client behind nc and returns when
 // it is over. A panic ends this session alone.
 func (sh *Shared) Serve(nc net.Conn) {
-	s := &Session{Shared: sh, task: sh.Engine.NewTask(), reads: -1, main: -1, rnd: rand.Float64, log: sh.Log}
+	s := &Session{Shared: sh, task: sh.Engine.NewTask(), main: -1, rnd: rand.Float64, log: sh.Log}
 	s.host, s.port = peer(nc)
 	sh.present.Store(s.task, struct{}{})
 	defer sh.present.Delete(s.task)
@@ -347,14 +349,15 @@ func (s *Session) leave() {
 	if s.slot == nil {
 		return
 	}
-	if s.cfg.LogDisconnections {
-		s.logGoodbye()
-	}
 	s.task.Forgive()
+	s.logReset()
 	for _, c := range s.conns {
 		if c != nil {
 			s.giveBack(c)
 		}
+	}
+	if s.cfg.LogDisconnections {
+		s.logGoodbye()
 	}
 	s.slot.leave(s.Engine.Now())
 	s.Slots.Release(s.slot)
@@ -363,18 +366,22 @@ func (s *Session) leave() {
 // giveBack resets a server connection for the next session, or closes it.
 func (s *Session) giveBack(c *server) {
 	s.conns[c.Node] = nil
-	if !s.cfg.ConnectionCache || s.due.server == c && !s.due.empty() || c.Buffered() > 0 || s.replication != "" {
-		if c.Buffered() > 0 || !s.due.empty() {
+	unread := s.due.server == c && !s.due.empty() || c.Buffered() > 0
+	// What the client has not ended with a Sync must not be committed by a
+	// statement of ours; and a cancel request must not hit whoever comes next.
+	unsynced := slices.Contains(s.pipe.touched, c)
+	if unread || unsynced || s.flying() || !s.cfg.ConnectionCache || s.replication != "" {
+		if unread || unsynced {
 			c.Taint()
 		}
 		c.Bye()
 		return
 	}
-	limit := time.AfterFunc(resetLimit, func() { s.task.Interrupt(errResetSlow) })
+	s.recordReset(c)
+	stop := s.task.Limit(resetLimit, errResetSlow)
 	err := c.Reset(s.cfg.ResetQueryList)
-	limit.Stop()
+	stop()
 	if err != nil {
-		s.task.Forgive()
 		c.Taint()
 		c.Bye()
 		return
@@ -426,11 +433,19 @@ func (s *Session) IdleLimit() time.Duration { return time.Duration(s.marks.idleL
 
 // setConfig takes over a configuration.
 func (s *Session) setConfig(c *Current) {
-	s.cfg, s.base = c, c
+	s.base = c
 	if s.start == nil {
 		s.start = c
 	}
+	s.adopt(c)
+}
+
+// adopt makes c the configuration that counts for this session, and derives what
+// the hot path asks of it.
+func (s *Session) adopt(c *Current) {
+	s.cfg = c
 	s.marks.idleLimit.Store(int64(c.ClientIdleLimit))
+	s.marks.loud = c.LogStatement || c.LogPerNodeStatement || c.NoticePerNodeStatement || c.LogMinMessages <= conf.LevelDebug1
 }
 
 // refresh takes over what has changed in the world since the last statement: a

@@ -55,18 +55,32 @@ const resetAll = "*"
 func (st *settings) add(s setting) {
 	st.seq++
 	s.seq = st.seq
-	kept := st.list[:0]
-	for _, old := range st.list {
-		// Role and session authorization have an order between them, and RESET
-		// ALL does not touch them; all else is replaced by name.
-		replaced := s.name != "" && old.name == s.name && s.name != "role" && s.name != "session_authorization"
-		wiped := s.name == resetAll && old.name != "role" && old.name != "session_authorization"
+	list := st.list
+	st.list = list[:0]
+	for _, old := range list {
+		// Who we are has an order among all changes, which may depend on it, and
+		// RESET ALL does not touch it; all else is replaced by name.
+		replaced := s.name != "" && old.name == s.name && !identity(s.name)
+		wiped := s.name == resetAll && !identity(old.name)
 		if !replaced && !wiped {
-			kept = append(kept, old)
+			st.keep(old)
 		}
 	}
-	st.list = append(kept, s)
+	st.keep(s)
 }
+
+// keep appends a change. Of several in a row that say who the session is, only
+// what the last has left standing is kept.
+func (st *settings) keep(s setting) {
+	n := len(st.list)
+	for n > 0 && identity(s.name) && (st.list[n-1].name == s.name || s.name == "session_authorization" && st.list[n-1].name == "role") {
+		n--
+	}
+	st.list = append(st.list[:n], s)
+}
+
+// identity tells the names that say who the session is.
+func identity(name string) bool { return name == "role" || name == "session_authorization" }
 
 // savepoint, release and rollbackTo follow the transaction's savepoints.
 func (st *settings) savepoint(name string) {

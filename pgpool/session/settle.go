@@ -56,12 +56,14 @@ type half struct {
 	server *server // nil: no standby takes part
 	told   int     // so much of the journal
 	end    string  // the block is over, and this is what the standby is to be told
+	lost   bool    // a standby that took part is gone, and its snapshot with it
 }
 
 // marks is what a session remembers beyond transactions.
 type marks struct {
 	held      []string // what would be lost with the main connection
 	ownConfig bool     // PGPOOL SET has been used
+	loud      bool     // statements may have to be logged
 	idleLimit atomic.Int64
 }
 
@@ -109,7 +111,7 @@ func (s *Session) closePortals() {
 		if name != "" {
 			delete(s.portals, name)
 		} else {
-			p.server = nil
+			p.server, p.local = nil, nil
 		}
 	}
 }
@@ -223,11 +225,13 @@ func (s *Session) endTransaction(committed bool) {
 		main.applied = s.settings.seq // it ran them itself
 	}
 	s.tx = transaction{}
-	if s.half.server != nil {
+	switch {
+	case s.half.server == nil:
+		s.half = half{}
+	case committed:
+		s.half.end = "COMMIT"
+	default:
 		s.half.end = "ROLLBACK"
-		if committed {
-			s.half.end = "COMMIT"
-		}
 	}
 }
 

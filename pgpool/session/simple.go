@@ -1,6 +1,9 @@
 package session
 
 import (
+	"encoding/binary"
+	"fmt"
+
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/wire"
 )
@@ -16,39 +19,45 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	sql, _, ok := wire.CString(body)
-	if !ok || len(sql) != len(body)-1 {
-		return wire.Fatal("08P01", "invalid message format")
-	}
 	if s.logsMessages() {
 		s.message("Query", "query: "+quote(sql))
-	}
-	if s.pipe.skipping {
-		s.client.Skip(size)
-		return nil
 	}
 	if s.pipe.open() {
 		if err := s.leavePipeline(); err != nil {
 			return err
 		}
 	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	if !ok || len(sql) != len(body)-1 {
+		s.client.Skip(size)
+		return s.refuse(errFormat)
+	}
 	v := s.Parser.Classify(sql)
-	s.logStatement("", sql)
+	s.logStatement(sql)
 	if v.Pool != nil {
 		err := s.poolCommand(v, sql)
 		s.client.Skip(size)
 		return err
 	}
 	choice, err := s.choose(v, sql, false, 0)
+	if err == nil {
+		err = s.teach(choice.server, v)
+	}
 	if err != nil {
 		s.client.Skip(size)
 		return s.refuse(err)
 	}
 	c := choice.server
 	s.count(c, v)
+	c.note(sql)
 	s.record(c, "", sql)
 	s.router.Send(v, choice.decision)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
+	delete(c.stmts, "") // a Query ends it on the server
 	if err := c.Flush(); err != nil {
 		return err
 	}
@@ -59,19 +68,27 @@ func (s *Session) simple(size int) error {
 	return s.finishHalf()
 }
 
+// functionOID is where a FunctionCall names its function.
+const functionOID = 5
+
 // function runs a FunctionCall message, on the main node: nothing tells what it
 // does.
 func (s *Session) function(size int) error {
-	if s.pipe.skipping {
-		return s.client.Discard(size)
-	}
 	if s.pipe.open() {
 		if err := s.leavePipeline(); err != nil {
 			return err
 		}
 	}
+	if s.pipe.skipping {
+		return s.client.Discard(size)
+	}
 	if s.logsMessages() {
-		s.message("FunctionCall", "")
+		if err := s.client.Need(min(size, functionOID+4)); err != nil {
+			return err
+		}
+		if head := s.client.Bytes(); len(head) >= functionOID+4 {
+			s.message("FunctionCall", fmt.Sprintf("oid: \"%d\"", binary.BigEndian.Uint32(head[functionOID:])))
+		}
 	}
 	choice, err := s.choose(opaque, nil, false, 0)
 	if err != nil {
@@ -82,9 +99,10 @@ func (s *Session) function(size int) error {
 	}
 	c := choice.server
 	s.count(c, opaque)
-	s.record(c, "Function call message", nil)
+	c.note(nil)
 	s.router.Send(opaque, choice.decision)
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
+		c.Taint() // perhaps it has a part of it
 		return err
 	}
 	if err := c.Flush(); err != nil {
@@ -102,9 +120,10 @@ func (s *Session) send(c *server, frame []byte) { c.Write(frame) }
 
 // leavePipeline ends a pipeline that the client has left with a Query instead
 // of a Sync: what is due is answered first, as PostgreSQL does, and servers other
-// than the main one are told that it is over.
+// than the main one are told that it is over. If an error is among the answers,
+// the Query is passed over like everything else up to Sync.
 func (s *Session) leavePipeline() error {
-	if err := s.cut(); err != nil {
+	if err := s.cut(); err != nil || s.pipe.skipping {
 		return err
 	}
 	for _, c := range s.pipe.touched {

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"context"
 	"sync/atomic"
+	"time"
 )
 
 // Task is one conversation: the goroutine that reads and writes a set of Conns
@@ -39,9 +41,42 @@ func (t *Task) Interrupted() error {
 	return nil
 }
 
-// Forgive drops an interrupt that came too late to matter, such as a time limit
-// for a step that has been completed.
+// Forgive drops an interrupt that came too late to matter, whatever its cause.
 func (t *Task) Forgive() { t.cause.Store(nil) }
+
+// Limit interrupts the task with cause after d; without d, never. stop, to be
+// called once and by the task, calls that off: when it has returned, cause will
+// not come any more, even if its time was up and no wait has met it.
+func (t *Task) Limit(d time.Duration, cause error) (stop func()) {
+	if d <= 0 {
+		return func() {}
+	}
+	return t.alarm(func() error { return cause }, func(ring func()) func() bool { return time.AfterFunc(d, ring).Stop })
+}
+
+// Until is Limit for the end of a context, whose cause it takes.
+func (t *Task) Until(ctx context.Context) (stop func()) {
+	return t.alarm(func() error { return context.Cause(ctx) }, func(ring func()) func() bool { return context.AfterFunc(ctx, ring) })
+}
+
+func (t *Task) alarm(cause func() error, set func(ring func()) (cancel func() bool)) (stop func()) {
+	rung := make(chan struct{})
+	var mine *error
+	cancel := set(func() {
+		defer close(rung)
+		err := cause()
+		mine = &err
+		if t.cause.CompareAndSwap(nil, mine) {
+			t.wake()
+		}
+	})
+	return func() {
+		if !cancel() { // it rings, or has rung: only when that is over is it known what to take back
+			<-rung
+			t.cause.CompareAndSwap(mine, nil)
+		}
+	}
+}
 
 // Wait returns when one of conns has something to read (or its peer has gone),
 // or with the cause of an interrupt. Nil conns are passed over.
