@@ -148,7 +148,7 @@ func (s *Server) assemble(c *conf.Config) {
 	s.catalog = catalog.New(catalog.Options{Expire: c.RelcacheExpire, Classify: classify.Classify})
 	s.shared = &session.Shared{
 		Engine: s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog,
-		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log,
+		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
 	s.monitor = monitor.New(monitor.Options{
 		Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log,

@@ -3,13 +3,15 @@ package session
 import (
 	"fmt"
 	"log/slog"
-
-	"github.com/jackc/pgx/v5/pgproto3"
+	"strings"
 
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/wire"
 )
+
+// What is written here, and when, is the original's word for word: scripts and
+// test suites read it.
 
 // logsMessages tells whether message will write anything, for callers whose
 // detail costs something to make.
@@ -17,40 +19,108 @@ func (s *Session) logsMessages() bool { return s.cfg.LogClientMessages }
 
 // message logs a message of the client: log_client_messages.
 func (s *Session) message(name, detail string) {
-	if !s.cfg.LogClientMessages || name == "" {
-		return
-	}
-	if detail == "" {
-		s.log.LogAttrs(ctx, eventlog.Log, name+" message from frontend.")
+	if !s.cfg.LogClientMessages {
 		return
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, name+" message from frontend.", slog.String("detail", detail))
 }
 
-// logStatement writes a statement as the client sent it: log_statement.
-func (s *Session) logStatement(prefix string, sql []byte) {
-	if s.cfg.LogStatement {
-		s.log.LogAttrs(ctx, eventlog.Log, "statement: "+prefix+string(sql))
+// messageData logs the messages of a COPY, all at its end.
+func (s *Session) messageData(n int) {
+	if n > 0 && s.logsMessages() {
+		s.message("CopyData", fmt.Sprintf("count: %d", n))
 	}
 }
 
-// record writes what is sent to a server: log_per_node_statement.
+// logStatement writes a statement as the client sent it: log_statement. For the
+// extended protocol that is when it is executed.
+func (s *Session) logStatement(sql []byte) {
+	if s.marks.loud && s.cfg.LogStatement {
+		s.log.LogAttrs(ctx, eventlog.Log, "statement: "+string(sql))
+	}
+}
+
+// record writes what is sent to a server: log_per_node_statement, and to the
+// client notice_per_node_statement. The prefix is that of an extended message.
 func (s *Session) record(c *server, prefix string, sql []byte) {
+	if !s.marks.loud {
+		return
+	}
 	if s.cfg.LogPerNodeStatement {
 		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("DB node id: %d backend pid: %d statement: %s%s", c.Node, c.PID, prefix, sql))
 	}
 	if s.cfg.NoticePerNodeStatement {
-		s.client.Send(&pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000",
-			Message: fmt.Sprintf("DB node id: %d statement: %s%s", c.Node, prefix, sql)})
+		text := fmt.Sprintf("DB node id: %d statement: %s%s", c.Node, prefix, sql)
+		s.log.LogAttrs(ctx, eventlog.Notice, text)
+		s.sendNotice(text)
 	}
 }
 
 // recordStatement is record for a prepared statement, whose text is only looked
 // for if somebody wants it.
 func (s *Session) recordStatement(c *server, prefix string, st *statement) {
-	if st != nil && (s.cfg.LogPerNodeStatement || s.cfg.NoticePerNodeStatement) {
+	if s.marks.loud && st != nil {
 		s.record(c, prefix, st.text())
 	}
+}
+
+// note keeps the text of the statement a server is about to run, for SHOW
+// POOL_POOLS. A named statement's is not copied again and again.
+func (c *server) note(sql []byte) {
+	c.last.set(sql)
+	c.noted = nil
+}
+
+func (c *server) noteStatement(st *statement) {
+	if st == nil || c.noted == st {
+		return
+	}
+	c.last.set(st.text())
+	if c.noted = st; st.name == "" {
+		c.noted = nil // its text changes in place
+	}
+}
+
+// logReset and recordReset write what brings the server connections back into
+// the state after login.
+func (s *Session) logReset() {
+	if !s.marks.loud || !s.cfg.LogStatement || !s.cfg.ConnectionCache {
+		return
+	}
+	for _, sql := range s.cfg.ResetQueryList {
+		for _, c := range s.conns {
+			if c != nil && resets(c, sql) {
+				s.logStatement([]byte(sql))
+				break
+			}
+		}
+	}
+}
+
+// resets tells whether a reset statement will be sent: ABORT only where there is
+// something to abort.
+func resets(c *server, sql string) bool { return c.Status != 'I' || !strings.EqualFold(sql, "ABORT") }
+
+func (s *Session) recordReset(c *server) {
+	if !s.marks.loud || !s.cfg.LogPerNodeStatement {
+		return
+	}
+	for _, sql := range s.cfg.ResetQueryList {
+		if resets(c, sql) {
+			s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("DB node id: %d backend pid: %d statement: %s", c.Node, c.PID, sql))
+		}
+	}
+}
+
+// logError writes an error of a server's, which the original does whatever is
+// configured.
+func (s *Session) logError(c *server, x *expectation, word *wire.Error) {
+	if x.kind == wire.Query {
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("pool_send_and_wait: Error or notice message from backend: : "+
+			"DB node id: %d backend pid: %d statement: \"%s\" message: \"%s\"", c.Node, c.PID, &c.last, word.Message))
+		return
+	}
+	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("Error message from backend: DB node id: %d message: \"%s\"", c.Node, word.Message))
 }
 
 // count adds a statement to the figures of its node.

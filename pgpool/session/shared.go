@@ -32,6 +32,7 @@ type Shared struct {
 	Slots   *Table
 	Journal *eventlog.Journal
 	Log     *slog.Logger
+	Version string // as SHOW POOL_VERSION tells it
 
 	cancels sync.Map // cancelKey → *Session
 	present sync.Map // *wire.Task → struct{}: everybody connected

@@ -31,29 +31,55 @@ type Slot struct {
 
 	status    atomic.Int32
 	idleSince atomic.Int64 // unix nanoseconds of the engine's clock, while idle
+	reader    atomic.Int32 // the node that the session's reads go to
 	session   atomic.Pointer[Session]
 
 	mu       sync.Mutex
 	clients  int
 	occupant Occupant
-	last     Occupant // the client before, for its time of leaving
+	lastLeft time.Time // when the client before left
 }
 
 // Occupant describes the client in a slot.
 type Occupant struct {
 	Database, User, App string
 	Host, Port          string
-	Since, Left         time.Time
+	Since               time.Time
 	Servers             []Server
 }
 
 // Server describes a server connection that a session uses.
 type Server struct {
-	Node   int
-	PID    uint32
-	Born   time.Time
-	Uses   int
-	Reader bool // where this session reads
+	Node      int
+	PID       uint32
+	Born      time.Time
+	Uses      int    // sessions before this one
+	Main      bool   // where the session writes
+	Statement string // the last one sent, or its beginning
+
+	last *lastStatement
+}
+
+// lastStatement is the text last sent to a server. Its session writes it, others
+// read it.
+type lastStatement struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// statementShown is how much of a statement is kept.
+const statementShown = 1023
+
+func (l *lastStatement) set(sql []byte) {
+	l.mu.Lock()
+	l.text = append(l.text[:0], sql[:min(len(sql), statementShown)]...)
+	l.mu.Unlock()
+}
+
+func (l *lastStatement) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
 }
 
 // View is a slot as SHOW POOL_PROCESSES and its kin see it.
@@ -63,8 +89,10 @@ type View struct {
 	Clients   int
 	Status    Status
 	IdleSince time.Time
-	Occupant  // of the client present, or of none
-	Last      Occupant
+	IdleLimit time.Duration // the client's client_idle_limit
+	Reader    int           // the node its reads go to
+	Occupant                // of the client present, or of none
+	LastLeft  time.Time     // when the client before it left
 }
 
 // Table is the slots of a process and the queue of clients that wait for one.
@@ -195,8 +223,15 @@ func (t *Table) Sessions() []*Session {
 func (s *Slot) view() View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := View{ID: s.ID, Started: s.Started, Clients: s.clients, Status: Status(s.status.Load()), Occupant: s.occupant, Last: s.last}
+	v := View{ID: s.ID, Started: s.Started, Clients: s.clients, Status: Status(s.status.Load()), Reader: int(s.reader.Load()),
+		Occupant: s.occupant, LastLeft: s.lastLeft}
 	v.Servers = append([]Server(nil), s.occupant.Servers...)
+	for i := range v.Servers {
+		v.Servers[i].Statement = v.Servers[i].last.String()
+	}
+	if session := s.session.Load(); session != nil {
+		v.IdleLimit = session.IdleLimit()
+	}
 	if ns := s.idleSince.Load(); ns != 0 {
 		v.IdleSince = time.Unix(0, ns)
 	}
@@ -216,8 +251,7 @@ func (s *Slot) leave(now time.Time) {
 	s.status.Store(int32(WaitForConnection))
 	s.idleSince.Store(0)
 	s.mu.Lock()
-	s.last = s.occupant
-	s.last.Left = now
+	s.lastLeft = now
 	s.occupant = Occupant{}
 	s.mu.Unlock()
 }
