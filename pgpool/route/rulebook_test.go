@@ -22,6 +22,7 @@ import (
 //	pipe   ...                   extended, no Sync after it; sync ends the pipeline
 //	sql    _ ...                 with white space in front
 //	parse  name ...              Parse and Sync; bind name: Bind, Execute, Sync
+//	explain ...                  what Explain says of a statement
 //	temp   a b                   what catalog.OwnTemp finds; recent t: written by another session
 //
 // Each statement is answered by one line: node, reason, and what follows from it.
@@ -116,7 +117,7 @@ func playCase(t *testing.T, c golden.Case) string {
 			in.Text, in.Extended, in.Home = prepared[name].Text, true, home[name]+1
 		case "ext", "pipe":
 			in.Extended = true
-		case "sql", "fail":
+		case "sql", "fail", "explain":
 		default:
 			t.Fatalf("what is %q?", f.Key)
 		}
@@ -126,6 +127,16 @@ func playCase(t *testing.T, c golden.Case) string {
 		}
 		if c := in.Verdict.Class; c == parser.Execute || c == parser.Deallocate {
 			in.Prepared = prepared[in.Verdict.Name]
+		}
+		if f.Key == "explain" {
+			d, evidence := Explain(in)
+			if d != Route(in) {
+				t.Error("explained otherwise than decided")
+			}
+			for _, e := range evidence {
+				fmt.Fprintf(&out, "%s: %s\n", e.What, e.Value)
+			}
+			continue
 		}
 		d := Route(in)
 		fmt.Fprintln(&out, tell(d))

@@ -201,6 +201,21 @@ func TestSeenByTheServer(t *testing.T) {
 	}
 }
 
+func TestReasons(t *testing.T) {
+	codes := map[string]bool{}
+	var c Counters
+	for _, r := range Reasons() {
+		if r.String() == "" || r.Text() == "" || codes[r.String()] {
+			t.Errorf("reason %d: %q %q", r, r.String(), r.Text())
+		}
+		codes[r.String()] = true
+		c.Note(Decision{Reason: r})
+		if c.Count(r) != 1 {
+			t.Errorf("%s counted %d times", r, c.Count(r))
+		}
+	}
+}
+
 func BenchmarkRoute(b *testing.B) {
 	rules, cfg := rulesFor(b, nil)
 	snap := snapshotFor(cfg)
