@@ -39,6 +39,7 @@ func corpus(t testing.TB) []string {
 var oddTexts = []string{
 	"SELECT 'a''b', E'a\\'b', U&'d\\0061t', U&'d!0061' UESCAPE '!', N'x', B'101', X'1F', $$a'b$$, $x$ $$ $x$",
 	"SELECT E'a'\n'b\\'; DELETE FROM t --'\n, 1", "SELECT 'a'\n'b'", "SELECT 'a' 'b'", "SELECT 'a' -- c\n 'b'", "SELECT 'a'\n-- c\n 'b'",
+	"SELECT\v''", "SELECT 'a'\v'b'", "SELECT E'\xf6'\n'\\b'", "SELECT E'\xc3\xb6'\n'\\b'", "SELECT E'a'--\n'\\'--\n, 1",
 	"SELECT E'a\\", "SELECT E'\\x41\\u0041', E'\\uZZ'", "SELECT E'\\101'", "SELECT B'1''; DELETE FROM t; --'",
 	"SELECT 1.5, 1., .5, 1e3, 1.5e-3, 1e, 0x1F, 0b11, 0o17, 1_000, 1__0, 2147483647, 2147483648, 99999999999999999999, 1abc, 1.5.6, 1..2",
 	"SELECT a[1:2], a[1], ARRAY[1,2,3], $1, $1a, $12.5, $12345678901, a::int::text, -1, - 1, --1\n 1, 1--1\n, 1-/* x */-1",

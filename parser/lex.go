@@ -35,7 +35,7 @@ func init() {
 			charKinds[chars[i]] = k
 		}
 	}
-	set(" \t\n\r\f\v", ckSpace)
+	set(" \t\n\r\f", ckSpace)
 	set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_", ckWord)
 	set("0123456789", ckDigit)
 	set("'", ckQuote)
@@ -76,47 +76,54 @@ func skipQuoted(b []byte, i int, quote byte) int {
 	return -1
 }
 
-// skipEscape is skipQuoted for E'...'; i is the position of the quote. plain: it
-// contains no escape that could be wrong.
-func skipEscape(b []byte, i int) (end int, ok, plain bool) {
-	plain = true
-	back, high := false, false
+// escapes is what an E'...' literal contains.
+type escapes struct {
+	odd  bool // an escape that could be wrong, as \x and \u
+	back bool // a backslash at all
+	high bool // a byte that is not ASCII
+}
+
+// plain tells that no value of the literal's other bytes could make it wrong.
+func (e escapes) plain() bool { return !e.odd && !(e.back && e.high) }
+
+// skipEscape is skipQuoted for one piece of E'...'; i is the position of the quote.
+func skipEscape(b []byte, i int, e *escapes) (end int, ok bool) {
 	for i++; i < len(b); i++ {
 		switch c := b[i]; {
-		case c == 0x5c:
-			back = true
+		case c == '\\':
+			e.back = true
 			if i++; i == len(b) {
-				return 0, false, false
+				return 0, false
 			}
 			switch b[i] {
 			case 'n', 't', 'r', 'b', 'f', '\\', '\'':
 			default:
-				plain = false
+				e.odd = true
 			}
 		case c == '\'':
 			if i+1 < len(b) && b[i+1] == '\'' {
 				i++
 				continue
 			}
-			return i + 1, true, plain && !(back && high)
+			return i + 1, true
 		case c >= 0x80:
-			high = true
+			e.high = true
 		}
 	}
-	return 0, false, false
+	return 0, false
 }
 
-// skipEscapes is skipEscape with the pieces that follow on further lines, in
-// which backslashes have their meaning too.
-func skipEscapes(b []byte, i int) (end int, ok, plain bool) {
-	end, ok, plain = skipEscape(b, i)
+// skipEscapes returns the position behind E'...' with the pieces that follow on
+// further lines, in which backslashes have their meaning too.
+func skipEscapes(b []byte, i int) (end int, ok bool, e escapes) {
+	end, ok = skipEscape(b, i, &e)
 	for ok {
 		k, newline := end, false
 		for k < len(b) {
 			if c := b[k]; charKinds[c] == ckSpace {
 				newline = newline || c == '\n' || c == '\r'
 				k++
-			} else if newline && c == '-' && k+1 < len(b) && b[k+1] == '-' {
+			} else if c == '-' && k+1 < len(b) && b[k+1] == '-' {
 				for k < len(b) && b[k] != '\n' && b[k] != '\r' {
 					k++
 				}
@@ -125,13 +132,11 @@ func skipEscapes(b []byte, i int) (end int, ok, plain bool) {
 			}
 		}
 		if !newline || k == len(b) || b[k] != '\'' {
-			return end, ok, plain
+			break
 		}
-		var more bool
-		end, ok, more = skipEscape(b, k)
-		plain = plain && more
+		end, ok = skipEscape(b, k, &e)
 	}
-	return end, ok, plain
+	return end, ok, e
 }
 
 // skipDollar returns the position behind the dollar-quoted text that begins at i

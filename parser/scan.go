@@ -121,13 +121,13 @@ func (s *scan) run(sql []byte) {
 				switch w[0] | 0x20 {
 				case 'e':
 					if sql[j] == '\'' {
-						end, ok, plain := skipEscapes(sql, j)
+						end, ok, e := skipEscapes(sql, j)
 						if !ok {
 							s.closed, s.exact = false, false
 							s.norm = out
 							return
 						}
-						if !plain {
+						if !e.plain() {
 							s.exact = false
 						}
 						out = append(out, w[0], phString)
@@ -484,14 +484,9 @@ func sanitize(sql []byte) ([]byte, bool) {
 				j++
 			}
 			if j-i == 1 && j < len(b) && b[i]|0x20 == 'e' && b[j] == '\'' {
-				end, ok, _ := skipEscapes(b, j)
-				if !ok {
+				end, ok, e := skipEscapes(b, j)
+				if !ok || e.back && e.high { // a backslash may be half a character
 					return nil, false
-				}
-				for _, c := range b[j:end] {
-					if c == '\\' && !utf8.Valid(b[j:end]) {
-						return nil, false // a backslash may be half a character
-					}
 				}
 				blank(b[j:end])
 				j = end
