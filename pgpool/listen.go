@@ -40,7 +40,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.owner.Wait(first, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && !n.Assumed || n.Probed() })
 	cancel()
 	for _, ln := range s.listeners {
-		s.work.Go(func() { s.accept(ln) })
+		s.doors.Go(func() { s.accept(ln) })
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("pgpool-II successfully started. version %s", Version))
 	return nil
@@ -143,7 +143,11 @@ func (s *Server) accept(ln net.Listener) {
 			continue
 		}
 		delay = 0
-		s.clients.Go(func() { s.shared.Serve(nc) })
+		s.clients.Add(1)
+		s.engine.Go(func(t *wire.Task) {
+			defer s.clients.Done()
+			s.shared.Serve(t, nc)
+		})
 	}
 }
 
@@ -183,6 +187,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 	s.closing.Store(true)
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("received %s shutdown request", strings.ToLower(mode.String())))
 	s.closeListeners()
+	s.doors.Wait() // from here on there are no more clients
 	gone := make(chan struct{})
 	go func() { s.clients.Wait(); close(gone) }()
 	if mode == Smart {
@@ -194,6 +199,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 		}
 	}
 	s.once.Do(func() {
+		s.noMoreDials()
 		for end := false; !end; {
 			// Again and again: a session may have been between two waits.
 			s.shared.EndAll(wire.Fatal("57P01", "terminating connection due to administrator command"))

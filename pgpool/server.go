@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,10 +62,13 @@ type Server struct {
 	reloadMu sync.Mutex
 	stop     context.CancelCauseFunc // ends the background work
 	work     sync.WaitGroup          // background work
+	doors    sync.WaitGroup          // listeners being accepted from
 	clients  sync.WaitGroup          // connections being served
-	closing  atomic.Bool             // no new clients
-	once     sync.Once
-	over     chan struct{}
+
+	noMoreDials context.CancelFunc
+	closing     atomic.Bool // no new clients
+	once        sync.Once
+	over        chan struct{}
 }
 
 // New reads the configuration and opens the log. Nothing listens yet.
@@ -88,7 +92,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s.tell(notices)
 	s.tell(c.Ineffective(ineffective))
-	if s.engine, err = wire.NewEngine(); err != nil {
+	if s.engine, err = wire.NewEngine(loops()); err != nil {
 		return nil, err
 	}
 	s.config.Store(s.current(c))
@@ -146,8 +150,11 @@ func (s *Server) assemble(c *conf.Config) {
 	})
 	classify := parser.New(parser.Options{})
 	s.catalog = catalog.New(catalog.Options{Expire: c.RelcacheExpire, Classify: classify.Classify})
+	dialing, noMore := context.WithCancel(context.Background())
+	s.noMoreDials = noMore
 	s.shared = &session.Shared{
-		Engine: s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog,
+		Dialing: dialing,
+		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog,
 		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
 	s.monitor = monitor.New(monitor.Options{
@@ -162,6 +169,7 @@ func (s *Server) perform(e cluster.Effect) {
 		s.monitor.ProbeNow(e.Node)
 	case cluster.DrainPool:
 		s.pool.Drain(e.Node)
+		s.shared.Slots.Sever(e.Node)
 		s.catalog.InvalidateAll()
 	}
 }
@@ -236,3 +244,7 @@ func (s *Server) Reload() error {
 
 // Port is the TCP port, or that of the Unix socket's name.
 func (s *Server) Port() int { return s.port }
+
+// loops is how many threads carry the traffic. On two processors one does best:
+// the servers and clients want the other; beyond that, half of them.
+func loops() int { return max(1, runtime.GOMAXPROCS(0)/2) }

@@ -139,7 +139,12 @@ func (p *Pool) Drain(node int) {
 }
 
 func (p *Pool) drop(which func(*Conn) bool) {
-	var out []*Conn
+	for _, c := range p.takeOut(which) {
+		c.Bye()
+	}
+}
+
+func (p *Pool) takeOut(which func(*Conn) bool) (out []*Conn) {
 	p.mu.Lock()
 	for k, list := range p.idle {
 		for i := len(list) - 1; i >= 0; i-- {
@@ -150,9 +155,31 @@ func (p *Pool) drop(which func(*Conn) bool) {
 		}
 	}
 	p.mu.Unlock()
+	return out
+}
+
+// GiveUp closes the idle connections of a node for a task that finds its server
+// full, and waits until the server has let them go. It reports how many there
+// were, and why the wait ended before its time.
+func (p *Pool) GiveUp(node int, t *wire.Task) (n int, err error) {
+	out := p.takeOut(func(c *Conn) bool { return c.Node == node })
 	for _, c := range out {
-		c.Bye()
+		c.Attach(t)
+		if c.SendRaw(wire.Terminate, nil) == nil {
+			c.SendNow()
+		}
 	}
+	for _, c := range out {
+		for err == nil {
+			if _, gone := c.TryFill(); gone != nil {
+				break
+			}
+			c.Skip(c.Buffered())
+			err = t.Wait(c.Conn)
+		}
+		c.Close()
+	}
+	return len(out), err
 }
 
 // Idle is a kept connection, for those who list them.

@@ -44,7 +44,7 @@ func (s *Session) admit() error {
 	s.slot = slot
 	s.setConfig(s.Config())
 	s.start = s.cfg
-	s.since = s.Engine.Now()
+	s.since = s.task.Now()
 	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
 	s.setStatus(Connecting)
 	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config })
@@ -85,7 +85,7 @@ func (s *Session) hello() (*wire.Startup, error) {
 		case h.Cancel != nil:
 			s.log = s.log.With(slog.String("app", "child"))
 			s.message("Cancel", fmt.Sprintf("process id: %d", h.Cancel.PID))
-			s.cancel(*h.Cancel)
+			s.task.Block(func() { s.cancel(*h.Cancel) })
 			return nil, errGoodbye
 		default:
 			return h.Startup, nil
@@ -211,11 +211,11 @@ func (s *Session) authenticate() error {
 	if err != nil {
 		return err
 	}
-	if s.cred, err = auth.Challenge(s, s.user, plan(c.Method)); err == nil {
-		err = s.finishServer(c)
-	}
-	if err != nil {
+	if s.cred, err = auth.Challenge(s, s.user, plan(c.Method)); err != nil {
 		c.Close()
+		return err
+	}
+	if c, err = s.finishServer(c); err != nil {
 		return err
 	}
 	s.take(c)
@@ -235,7 +235,9 @@ func (s *Session) rule() (*conf.Rule, error) {
 		}
 		q.Type, q.Addr = conf.TypeHost, addr.Unmap()
 	}
-	return s.cfg.Hba.Match(q), nil
+	var rule *conf.Rule
+	s.task.Block(func() { rule = s.cfg.Hba.Match(q) }) // host names are looked up
+	return rule, nil
 }
 
 // firstNode is where a session begins: the primary, or while there is none the
@@ -272,7 +274,33 @@ var errLoginTimeout = errors.New("the server did not let us in within connect_ti
 
 // startServer dials a node and hears what proof its server asks.
 func (s *Session) startServer(node int) (*backend.Conn, error) {
-	c, err := s.dial(s.cfg, node)
+	c, err := s.hail(node)
+	if s.makePlace(node, err) {
+		return s.hail(node)
+	}
+	return c, err
+}
+
+// makePlace answers a server that has no place for us by giving up what we have
+// there unused. It reports whether asking again may help.
+func (s *Session) makePlace(node int, err error) bool {
+	var no *backend.Refusal
+	if !errors.As(err, &no) || no.Said.Code != "53300" {
+		return false
+	}
+	stop := s.task.Limit(resetLimit, errResetSlow)
+	n, err := s.Pool.GiveUp(node, s.task)
+	stop()
+	if n > 0 {
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("node %d is full, %d idle connections to it were given up", node, n), slog.String("detail", no.Said.Message))
+	}
+	return n > 0 && err == nil
+}
+
+func (s *Session) hail(node int) (*backend.Conn, error) {
+	var c *backend.Conn
+	var err error
+	s.task.Block(func() { c, err = s.dial(s.cfg, node) })
 	if err != nil {
 		s.suspect(err)
 		return nil, s.unreachable(err)
@@ -292,7 +320,28 @@ func (s *Session) startServer(node int) (*backend.Conn, error) {
 	return c, nil
 }
 
-func (s *Session) finishServer(c *backend.Conn) error {
+// finishServer proves to a server who the session is. It closes a connection
+// that fails, and returns another if a full server has a place after all.
+func (s *Session) finishServer(c *backend.Conn) (*backend.Conn, error) {
+	err := s.prove(c)
+	if err == nil {
+		return c, nil
+	}
+	c.Close()
+	if !s.makePlace(c.Node, err) {
+		return nil, err
+	}
+	if c, err = s.hail(c.Node); err != nil {
+		return nil, err
+	}
+	if err = s.prove(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Session) prove(c *backend.Conn) error {
 	stop := s.task.Limit(s.cfg.HealthCheck(c.Node).ConnectTimeout, &backend.Error{Node: c.Node, Err: errLoginTimeout})
 	err := c.Finish(s.user, s.cred)
 	stop()
@@ -305,8 +354,7 @@ func (s *Session) connect(node int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.finishServer(c); err != nil {
-		c.Close()
+	if c, err = s.finishServer(c); err != nil {
 		return err
 	}
 	s.take(c)
@@ -393,7 +441,7 @@ func (s *Session) listServers() {
 	for _, c := range s.conns {
 		if c != nil {
 			s.watch = append(s.watch, c.Conn.Conn)
-			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Main: c.Node == s.main, last: &c.last})
+			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Main: c.Node == s.main, last: &c.last, conn: c.Conn})
 		}
 	}
 	s.slot.setServers(list)

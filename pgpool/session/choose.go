@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -199,13 +200,13 @@ func (s *Session) join(c *server) error {
 		}
 	}
 	if s.half.server == nil {
-		s.half = half{server: c}
+		s.half = half{server: c, todo: slices.Clone(s.tx.story)}
 	}
-	for s.half.told < len(s.tx.journal) {
-		if err := s.exchange(c, s.tx.journal[s.half.told]); err != nil {
+	for len(s.half.todo) > 0 {
+		if err := s.exchange(c, s.half.todo[0].sql); err != nil {
 			return err
 		}
-		s.half.told++
+		s.half.todo = s.half.todo[1:]
 	}
 	return nil
 }

@@ -57,16 +57,15 @@ func (s *Session) askCatalog(v *parser.Verdict) (*route.Facts, error) {
 		if c, err = s.startServer(s.main); err != nil {
 			return nil, err
 		}
-		if err := s.finishServer(c); err != nil {
-			c.Close()
+		if c, err = s.finishServer(c); err != nil {
 			return nil, err
 		}
 	}
 	limit, stop := context.WithTimeout(ctx, catalogLimit)
 	defer stop()
 	f, err := s.Catalog.Resolve(limit, backend.Asker{Conn: c, Task: s.task}, s.database, s.searchPath(), v)
-	if s.poolable() {
-		s.Pool.Put(c, key, s.Engine.Now())
+	if s.poolable() && err == nil {
+		s.Pool.Put(c, key, s.task.Now())
 	} else {
 		c.Bye()
 	}

@@ -72,8 +72,8 @@ type Session struct {
 
 // Serve holds the whole conversation with the client behind nc and returns when
 // it is over. A panic ends this session alone.
-func (sh *Shared) Serve(nc net.Conn) {
-	s := &Session{Shared: sh, task: sh.Engine.NewTask(), main: -1, rnd: rand.Float64, log: sh.Log}
+func (sh *Shared) Serve(task *wire.Task, nc net.Conn) {
+	s := &Session{Shared: sh, task: task, main: -1, rnd: rand.Float64, log: sh.Log}
 	s.host, s.port = peer(nc)
 	sh.present.Store(s.task, struct{}{})
 	defer sh.present.Delete(s.task)
@@ -204,7 +204,7 @@ func (s *Session) idle() error {
 			c.Release()
 		}
 	}
-	s.slot.idleSince.Store(s.Engine.Now().UnixNano())
+	s.slot.idleSince.Store(s.task.Now().UnixNano())
 	if s.tx.open {
 		s.setStatus(IdleInTransaction)
 	} else {
@@ -359,7 +359,7 @@ func (s *Session) leave() {
 	if s.cfg.LogDisconnections {
 		s.logGoodbye()
 	}
-	s.slot.leave(s.Engine.Now())
+	s.slot.leave(s.task.Now())
 	s.Slots.Release(s.slot)
 }
 
@@ -386,7 +386,7 @@ func (s *Session) giveBack(c *server) {
 		c.Bye()
 		return
 	}
-	s.Pool.Put(c.Conn, s.poolKey(c.Node), s.Engine.Now())
+	s.Pool.Put(c.Conn, s.poolKey(c.Node), s.task.Now())
 }
 
 const resetLimit = 10 * time.Second

@@ -47,14 +47,14 @@ func (p *pipeline) reset() {
 // node; a standby takes part from the first read it is given.
 type transaction struct {
 	open     bool
-	journal  []string // what a standby must be told to be in the same block
-	poisoned bool     // its failure has been shown to the client and not yet made on the main node
+	story    story
+	poisoned bool // its failure has been shown to the client and not yet made on the main node
 }
 
 // half is a standby's part in the client's transaction block.
 type half struct {
 	server *server // nil: no standby takes part
-	told   int     // so much of the journal
+	todo   story   // what it has not been told yet
 	end    string  // the block is over, and this is what the standby is to be told
 	lost   bool    // a standby that took part is gone, and its snapshot with it
 }
@@ -123,11 +123,9 @@ func (s *Session) conclude(d *done) {
 		s.noteTransaction(d, v.Transaction)
 	}
 	s.settings.note(v)
-	if s.tx.open {
-		for i := range v.Settings {
-			if !v.Settings[i].PrimaryOnly {
-				s.tx.journal = append(s.tx.journal, v.Settings[i].Replay)
-			}
+	for i := range v.Settings {
+		if !v.Settings[i].PrimaryOnly {
+			s.tell(story.say, v.Settings[i].Replay)
 		}
 	}
 	switch v.Class {
@@ -175,28 +173,33 @@ func (s *Session) noteTransaction(d *done, t *parser.Transaction) {
 	switch t.Op {
 	case parser.TxBegin:
 		if !s.tx.open { // inside a block it is a warning to PostgreSQL, and nothing to us
-			s.tx = transaction{open: true, journal: []string{beginLike(t)}}
+			s.tx = transaction{open: true, story: story(nil).say(beginLike(t))}
 		}
 	case parser.TxCommit, parser.TxRollback, parser.TxPrepare:
 		s.endTransaction(t.Op != parser.TxRollback && !d.rolledBack)
 		if t.Chain {
-			s.tx = transaction{open: true, journal: []string{beginLike(&parser.Transaction{Isolation: s.router.Isolation()})}}
+			s.tx = transaction{open: true, story: story(nil).say(beginLike(&parser.Transaction{Isolation: s.router.Isolation()}))}
 		}
 	case parser.TxSavepoint:
 		s.settings.savepoint(t.Savepoint)
-		s.tell("SAVEPOINT ", t.Savepoint)
+		s.tell(story.savepoint, t.Savepoint)
 	case parser.TxRelease:
 		s.settings.release(t.Savepoint)
-		s.tell("RELEASE SAVEPOINT ", t.Savepoint)
+		s.tell(story.release, t.Savepoint)
 	case parser.TxRollbackTo:
 		s.settings.rollbackTo(t.Savepoint)
-		s.tell("ROLLBACK TO SAVEPOINT ", t.Savepoint)
+		s.tell(story.rollbackTo, t.Savepoint)
 	}
 }
 
-func (s *Session) tell(what, name string) {
-	if s.tx.open {
-		s.tx.journal = append(s.tx.journal, what+quoteIdent(name))
+// tell adds to the block's story, and to what its standby is still to be told.
+func (s *Session) tell(how func(story, string) story, what string) {
+	if !s.tx.open {
+		return
+	}
+	s.tx.story = how(s.tx.story, what)
+	if s.half.server != nil {
+		s.half.todo = how(s.half.todo, what)
 	}
 }
 

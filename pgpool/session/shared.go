@@ -34,6 +34,8 @@ type Shared struct {
 	Log     *slog.Logger
 	Version string // as SHOW POOL_VERSION tells it
 
+	Dialing context.Context // ends when no server is to be dialled any more
+
 	cancels sync.Map // cancelKey → *Session
 	present sync.Map // *wire.Task → struct{}: everybody connected
 }
@@ -96,7 +98,7 @@ func (sh *Shared) dial(cfg *Current, node int) (*backend.Conn, error) {
 	if node < 0 || node >= len(cfg.Backends) || !cfg.Backends[node].Used() {
 		return nil, &backend.Error{Node: node, Err: fmt.Errorf("not configured")}
 	}
-	return backend.Dial(context.Background(), sh.Engine, cfg.Target(node))
+	return backend.Dial(sh.Dialing, sh.Engine, cfg.Target(node))
 }
 
 // EndAll interrupts every connection, those without a slot included.

@@ -144,7 +144,7 @@ func idleGroups(list []backend.Idle) [][]backend.Idle {
 }
 
 func (s *Session) showPools() [][]string {
-	now := s.Engine.Now()
+	now := s.task.Now()
 	var rows [][]string
 	for _, p := range s.Places(len(s.Cluster.Now().Nodes), s.cfg.MaxPool) {
 		rows = append(rows, p.texts(now))

@@ -1,10 +1,12 @@
 package session
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -58,6 +60,7 @@ type Server struct {
 	Statement string // the last one sent, or its beginning
 
 	last *lastStatement
+	conn *backend.Conn
 }
 
 // lastStatement is the text last sent to a server. Its session writes it, others
@@ -207,6 +210,17 @@ func (t *Table) Views() []View {
 	return out
 }
 
+// Sever ends the connections that sessions have to a node: whoever waits for an
+// answer of its server waits no longer.
+func (t *Table) Sever(node int) {
+	t.mu.Lock()
+	slots := slices.Clone(t.slots)
+	t.mu.Unlock()
+	for _, s := range slots {
+		s.sever(node)
+	}
+}
+
 // Sessions are the sessions under way.
 func (t *Table) Sessions() []*Session {
 	t.mu.Lock()
@@ -254,6 +268,17 @@ func (s *Slot) leave(now time.Time) {
 	s.lastLeft = now
 	s.occupant = Occupant{}
 	s.mu.Unlock()
+}
+
+// sever ends the connections to a node, under the session that uses them.
+func (s *Slot) sever(node int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, server := range s.occupant.Servers {
+		if server.Node == node {
+			server.conn.Shutdown()
+		}
+	}
 }
 
 func (s *Slot) setServers(list []Server) {

@@ -14,6 +14,7 @@ import (
 // and write it; Shutdown and HungUp are safe for all goroutines.
 type Conn struct {
 	engine *Engine
+	loop   *loop
 	fd     int
 	gen    uint32 // tells this Conn's events from those of an earlier user of fd
 	task   atomic.Pointer[Task]
@@ -62,7 +63,16 @@ func giveBack(b []byte) {
 }
 
 // Attach makes t the task that c wakes; nil leaves c unattended, as in a pool.
-func (c *Conn) Attach(t *Task) { c.task.Store(t) }
+func (c *Conn) Attach(t *Task) {
+	c.task.Store(t)
+	if t == nil {
+		return
+	}
+	if err := t.loop.move(c); err != nil {
+		c.Shutdown() // unheard of; whoever reads will see the end
+		c.state.Or(readable | hungUp)
+	}
+}
 
 // Mark sets how errors of this socket are dressed, so that whoever meets one
 // later knows the side it came from.
@@ -182,6 +192,9 @@ func (c *Conn) tryFill(want int) (bool, error) {
 			c.state.Or(readable)
 		}
 		c.w += n
+		if t := c.task.Load(); t != nil {
+			t.breathe()
+		}
 		return true, nil
 	}
 }
@@ -303,7 +316,7 @@ func (c *Conn) trySend(p []byte) (int, error) {
 		case errno == syscall.EAGAIN:
 			if !c.watched {
 				c.watched = true
-				if err := c.engine.watchWrites(c); err != nil {
+				if err := c.loop.watch(c, syscall.EPOLL_CTL_MOD); err != nil {
 					return sent, c.dress(err)
 				}
 			}
@@ -341,7 +354,9 @@ func (c *Conn) Close() error {
 	giveBack(c.in)
 	giveBack(c.out)
 	c.in, c.out, c.r, c.w = nil, nil, 0, 0
-	return syscall.Close(c.fd)
+	fd := c.fd
+	c.fd = -1 // a late use must fail, not meet whoever has the number next
+	return syscall.Close(fd)
 }
 
 // String names the peer, for logs.

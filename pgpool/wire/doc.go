@@ -4,8 +4,9 @@
 // statement means. A Conn is one socket with its two buffers; a Task is the
 // conversation that uses one or more of them and the only one that waits. What
 // stands behind the waiting is the Engine: an epoll loop that marks sockets
-// readable and wakes the task that owns them. Session code reads as a plain
-// conversation whichever way the engine runs it.
+// readable and goes on with the tasks that own them, which are coroutines on the
+// loop's thread. Session code reads as a plain conversation and pays for no
+// hand-over between threads; the price is that it must not block otherwise.
 //
 // What a frame costs: a header peek in the buffer it arrived in, and its bytes
 // copied once (small) or not at all (large) on the way out. A burst is one
@@ -13,5 +14,5 @@
 // so no read fails only to learn that; an idle Conn holds no buffer.
 //
 // Control messages are built with pgproto3. To teach the relay a new message,
-// see the letters in frame.go; to wait differently, see engine.go.
+// see the letters in frame.go; to wait differently, see loop.go and task.go.
 package wire

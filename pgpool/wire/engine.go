@@ -4,26 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// Engine owns the epoll loop. One is enough for a process; its methods are safe
-// for all goroutines.
+// Engine waits for sockets on behalf of tasks. Its loops each own an epoll
+// instance and a share of the tasks; one loop serves a small machine best, since
+// a second one on the same cores only adds wake-ups. The methods are safe for all
+// goroutines.
 type Engine struct {
-	epfd   int
-	wakefd int // eventfd that ends the loop's wait from outside
+	loops []*loop
+	next  atomic.Uint32 // round robin
 
 	conns [chunks]atomic.Pointer[[chunkSize]atomic.Pointer[Conn]] // by file descriptor
 	mu    sync.Mutex                                              // guards the making of chunks
 	gen   atomic.Uint32
-	now   atomic.Int64 // coarse clock, see Now
-
-	closed atomic.Bool
-	done   chan struct{}
 }
 
 const (
@@ -31,118 +28,35 @@ const (
 	chunks    = 1024
 )
 
-// NewEngine starts the loop. Close ends it.
-func NewEngine() (*Engine, error) {
-	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
+// NewEngine starts an engine of so many loops, at least one. Close ends it.
+func NewEngine(loops int) (*Engine, error) {
+	e := &Engine{}
+	for range max(loops, 1) {
+		l, err := newLoop(e)
+		if err != nil {
+			e.Close()
+			return nil, err
+		}
+		e.loops = append(e.loops, l)
+		go l.run()
 	}
-	wakefd, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
-	if errno != 0 {
-		syscall.Close(epfd)
-		return nil, fmt.Errorf("eventfd: %w", errno)
-	}
-	e := &Engine{epfd: epfd, wakefd: int(wakefd), done: make(chan struct{})}
-	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(e.wakefd)}
-	if err := syscall.EpollCtl(epfd, syscall.EPOLL_CTL_ADD, e.wakefd, &ev); err != nil {
-		syscall.Close(epfd)
-		syscall.Close(e.wakefd)
-		return nil, fmt.Errorf("epoll_ctl: %w", err)
-	}
-	e.now.Store(time.Now().UnixNano())
-	go e.run()
 	return e, nil
 }
 
-// Close ends the loop. Connections that still exist are not closed and wake no
-// more: end the sessions first.
+// Close ends the loops. Tasks that still wait never go on: end the sessions
+// first.
 func (e *Engine) Close() {
-	if e.closed.Swap(true) {
-		return
-	}
-	e.poke()
-	<-e.done
-	syscall.Close(e.epfd)
-	syscall.Close(e.wakefd)
-}
-
-func (e *Engine) poke() {
-	one := [8]byte{1}
-	syscall.Write(e.wakefd, one[:]) // a full counter means that a wake-up is due already
-}
-
-// Now is the time of the loop's last turn: exact to the length of a burst while
-// there is traffic, and refreshed by whoever wakes. Cheap enough for every
-// statement.
-func (e *Engine) Now() time.Time { return time.Unix(0, e.now.Load()) }
-
-const (
-	epollET    = 1 << 31
-	readEvents = syscall.EPOLLIN | syscall.EPOLLRDHUP | epollET
-)
-
-func (e *Engine) run() {
-	defer close(e.done)
-	var events [256]syscall.EpollEvent
-	for spins := 0; ; {
-		// First ask without blocking: a raw system call that keeps the
-		// processor. Only a loop with nothing to do blocks, and lets the
-		// sessions it has just woken run before it does.
-		n, errno := epollWait(e.epfd, events[:], 0)
-		if n == 0 && errno == 0 {
-			if spins == 0 {
-				spins++
-				runtime.Gosched()
-				continue
-			}
-			var err error
-			n, err = syscall.EpollWait(e.epfd, events[:], -1)
-			if err != nil {
-				errno = err.(syscall.Errno)
-			}
-		}
-		spins = 0
-		if errno == syscall.EINTR {
-			continue
-		}
-		if e.closed.Load() {
-			return
-		}
-		if errno != 0 {
-			panic("epoll_wait: " + errno.Error()) // only a bug in this file can cause it
-		}
-		e.now.Store(time.Now().UnixNano())
-		for i := range n {
-			e.deliver(&events[i])
-		}
+	for _, l := range e.loops {
+		l.close()
 	}
 }
 
-func (e *Engine) deliver(ev *syscall.EpollEvent) {
-	if int(ev.Fd) == e.wakefd {
-		var sink [8]byte
-		syscall.Read(e.wakefd, sink[:])
-		return
-	}
-	c := e.lookup(int(ev.Fd))
-	if c == nil || c.gen != uint32(ev.Pad) {
-		return // closed, and perhaps its number taken by another, since the kernel queued this
-	}
-	var flags uint32
-	if ev.Events&(syscall.EPOLLIN|syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-		flags |= readable
-	}
-	if ev.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-		flags |= hungUp
-	}
-	if ev.Events&(syscall.EPOLLOUT|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-		flags |= writable
-	}
-	c.state.Or(flags)
-	if t := c.task.Load(); t != nil {
-		t.wake()
-	}
-}
+// pick shares tasks out.
+func (e *Engine) pick() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
+
+// Now is the time of a loop's last turn: exact to the length of a burst while
+// there is traffic. Cheap enough for every statement.
+func (t *Task) Now() time.Time { return time.Unix(0, t.loop.now.Load()) }
 
 func (e *Engine) lookup(fd int) *Conn {
 	if fd < 0 || fd >= chunks*chunkSize {
@@ -171,7 +85,8 @@ func (e *Engine) slot(fd int) (*atomic.Pointer[Conn], error) {
 }
 
 // Adopt takes a connected TCP or Unix socket out of the runtime's poller and
-// into this engine's. nc is closed in any case and must not be used again.
+// into this engine's, where Attach gives it a loop. nc is closed in any case and
+// must not be used again.
 func (e *Engine) Adopt(nc net.Conn) (*Conn, error) {
 	defer nc.Close()
 	sc, ok := nc.(syscall.Conn)
@@ -201,26 +116,12 @@ func (e *Engine) Adopt(nc net.Conn) (*Conn, error) {
 		engine: e, fd: fd, gen: e.gen.Add(1),
 		local: nc.LocalAddr(), remote: nc.RemoteAddr(),
 	}
-	c.state.Store(readable) // bytes may have come before the loop was told
+	c.state.Store(readable) // bytes may come before a loop is told
 	slot, err := e.slot(fd)
 	if err != nil {
 		syscall.Close(fd)
 		return nil, err
 	}
 	slot.Store(c)
-	ev := syscall.EpollEvent{Events: readEvents, Fd: int32(fd), Pad: int32(c.gen)}
-	if err := syscall.EpollCtl(e.epfd, syscall.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		slot.Store(nil)
-		syscall.Close(fd)
-		return nil, fmt.Errorf("epoll_ctl: %w", err)
-	}
 	return c, nil
-}
-
-// watchWrites asks for wake-ups when the socket can take bytes again. It is
-// asked once, by the first write that would block: a socket that never blocks
-// causes no such events.
-func (e *Engine) watchWrites(c *Conn) error {
-	ev := syscall.EpollEvent{Events: readEvents | syscall.EPOLLOUT, Fd: int32(c.fd), Pad: int32(c.gen)}
-	return syscall.EpollCtl(e.epfd, syscall.EPOLL_CTL_MOD, c.fd, &ev)
 }

@@ -2,26 +2,101 @@ package wire
 
 import (
 	"context"
+	"iter"
 	"sync/atomic"
 	"time"
 )
 
-// Task is one conversation: the goroutine that reads and writes a set of Conns
-// and waits for them. Only Interrupt may be called from elsewhere.
+// Task is one conversation: straight-line code that reads and writes a set of
+// Conns and waits for them. Only Interrupt and Wake may be called from elsewhere.
+//
+// A task made by Engine.Go is a coroutine of its loop: it runs on the loop's
+// thread until it waits, so it must not block by other means (use Block), nor
+// hold a lock while it waits. One made by NewTask is the caller's goroutine.
 type Task struct {
-	token chan struct{} // holds one token when something may have happened
-	cause atomic.Pointer[error]
+	loop   *loop
+	cause  atomic.Pointer[error]
+	queued atomic.Bool // due to run
+
+	// Of a coroutine:
+	next  func() (struct{}, bool) // goes on
+	yield func(struct{}) bool     // gives the loop its thread back
+	turns int                     // reads since it went on
+
+	token chan struct{} // of a goroutine: one token when something may have happened
 }
 
-// NewTask makes a task without connections; Conn.Attach gives it some.
+// maxTurns is how many reads a coroutine may make before others have a turn.
+const maxTurns = 64
+
+// Go runs f as a task of its own.
+func (e *Engine) Go(f func(*Task)) {
+	t := &Task{loop: e.pick()}
+	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
+		f(t)
+	})
+	t.Wake()
+}
+
+// NewTask makes the calling goroutine a task. Conn.Attach gives it connections.
 func (e *Engine) NewTask() *Task {
-	return &Task{token: make(chan struct{}, 1)}
+	return &Task{loop: e.pick(), token: make(chan struct{}, 1)}
 }
 
-func (t *Task) wake() {
+func (t *Task) resume() {
+	t.turns = 0
+	t.next()
+}
+
+// park waits until the task is woken.
+func (t *Task) park() {
+	if t.yield != nil {
+		t.yield(struct{}{})
+		return
+	}
+	<-t.token
+}
+
+// breathe lets others run if the task has been busy for long.
+func (t *Task) breathe() {
+	if t.turns++; t.turns < maxTurns || t.yield == nil {
+		return
+	}
+	if !t.queued.Swap(true) {
+		t.loop.later = append(t.loop.later, t)
+	}
+	t.park()
+}
+
+// Wake makes the task look at what it waits for. Safe for all goroutines.
+func (t *Task) Wake() {
+	if t.next != nil {
+		if !t.queued.Swap(true) {
+			t.loop.inject(t)
+		}
+		return
+	}
 	select {
 	case t.token <- struct{}{}:
 	default:
+	}
+}
+
+// Block runs f, which may block, without holding up other tasks.
+func (t *Task) Block(f func()) {
+	if t.yield == nil {
+		f()
+		return
+	}
+	var done atomic.Bool
+	go func() {
+		f()
+		done.Store(true)
+		t.Wake()
+	}()
+	for !done.Load() {
+		t.park()
 	}
 }
 
@@ -29,19 +104,11 @@ func (t *Task) wake() {
 // first of several causes wins. Safe for all goroutines.
 func (t *Task) Interrupt(cause error) {
 	t.cause.CompareAndSwap(nil, &cause)
-	t.wake()
+	t.Wake()
 }
 
-// Interrupted tells the cause of an interrupt that no wait has returned yet,
-// and nil if there is none. It does not consume it.
-func (t *Task) Interrupted() error {
-	if p := t.cause.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// Forgive drops an interrupt that came too late to matter, whatever its cause.
+// Forgive drops an interrupt that came too late to matter, such as a time limit
+// for a step that has been completed.
 func (t *Task) Forgive() { t.cause.Store(nil) }
 
 // Limit interrupts the task with cause after d; without d, never. stop, to be
@@ -67,7 +134,7 @@ func (t *Task) alarm(cause func() error, set func(ring func()) (cancel func() bo
 		err := cause()
 		mine = &err
 		if t.cause.CompareAndSwap(nil, mine) {
-			t.wake()
+			t.Wake()
 		}
 	})
 	return func() {
@@ -78,20 +145,42 @@ func (t *Task) alarm(cause func() error, set func(ring func()) (cancel func() bo
 	}
 }
 
+// interrupted consumes an interrupt.
+func (t *Task) interrupted() error {
+	if p := t.cause.Load(); p != nil {
+		t.cause.Store(nil)
+		return *p
+	}
+	return nil
+}
+
 // Wait returns when one of conns has something to read (or its peer has gone),
 // or with the cause of an interrupt. Nil conns are passed over.
 func (t *Task) Wait(conns ...*Conn) error {
 	for {
-		if p := t.cause.Load(); p != nil {
-			t.cause.Store(nil)
-			return *p
+		if err := t.interrupted(); err != nil {
+			return err
 		}
 		for _, c := range conns {
 			if c != nil && c.state.Load()&readable != 0 {
 				return nil
 			}
 		}
-		<-t.token
+		t.park()
+	}
+}
+
+// WaitFor waits until cond holds. It looks after each Wake and each event of
+// the task's connections.
+func (t *Task) WaitFor(cond func() bool) error {
+	for {
+		if err := t.interrupted(); err != nil {
+			return err
+		}
+		if cond() {
+			return nil
+		}
+		t.park()
 	}
 }
 
@@ -99,9 +188,8 @@ func (t *Task) Wait(conns ...*Conn) error {
 // when it becomes readable, which is reported as true.
 func (t *Task) waitWritable(c, also *Conn) (bool, error) {
 	for {
-		if p := t.cause.Load(); p != nil {
-			t.cause.Store(nil)
-			return false, *p
+		if err := t.interrupted(); err != nil {
+			return false, err
 		}
 		if c.state.Load()&writable != 0 {
 			return false, nil
@@ -109,24 +197,6 @@ func (t *Task) waitWritable(c, also *Conn) (bool, error) {
 		if also != nil && also.state.Load()&readable != 0 {
 			return true, nil
 		}
-		<-t.token
-	}
-}
-
-// Wake makes the task look at what it waits for. Safe for all goroutines.
-func (t *Task) Wake() { t.wake() }
-
-// WaitFor waits until cond holds. It looks after each Wake and each event of
-// the task's connections.
-func (t *Task) WaitFor(cond func() bool) error {
-	for {
-		if p := t.cause.Load(); p != nil {
-			t.cause.Store(nil)
-			return *p
-		}
-		if cond() {
-			return nil
-		}
-		<-t.token
+		t.park()
 	}
 }

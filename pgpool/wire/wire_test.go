@@ -36,7 +36,7 @@ func pair(t testing.TB, e *Engine) (*Conn, net.Conn) {
 
 func engine(t testing.TB) *Engine {
 	t.Helper()
-	e, err := NewEngine()
+	e, err := NewEngine(1)
 	if err != nil {
 		t.Fatal(err)
 	}

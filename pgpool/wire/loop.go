@@ -1,0 +1,194 @@
+package wire
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// loop waits on one epoll instance and runs the tasks whose sockets have news,
+// one after the other, each until it waits again. Nothing is handed to another
+// thread on the way: that costs more than the frames themselves.
+type loop struct {
+	engine *Engine
+	epfd   int
+	wakefd int          // eventfd that ends the wait from outside
+	now    atomic.Int64 // coarse clock, see Task.Now
+
+	ready []*Task // to be run in this turn
+	later []*Task // have had their share of this turn
+
+	mu       sync.Mutex
+	injected []*Task // woken by other goroutines
+	poked    bool
+
+	closed atomic.Bool
+	done   chan struct{}
+}
+
+func newLoop(e *Engine) (*loop, error) {
+	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	wakefd, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if errno != 0 {
+		syscall.Close(epfd)
+		return nil, fmt.Errorf("eventfd: %w", errno)
+	}
+	l := &loop{engine: e, epfd: epfd, wakefd: int(wakefd), done: make(chan struct{})}
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(l.wakefd)}
+	if err := syscall.EpollCtl(epfd, syscall.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
+		syscall.Close(epfd)
+		syscall.Close(l.wakefd)
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	l.now.Store(time.Now().UnixNano())
+	return l, nil
+}
+
+func (l *loop) close() {
+	if l.closed.Swap(true) {
+		return
+	}
+	l.poke()
+	<-l.done
+	syscall.Close(l.epfd)
+	syscall.Close(l.wakefd)
+}
+
+func (l *loop) poke() {
+	one := [8]byte{1}
+	syscall.Write(l.wakefd, one[:]) // a full counter means that a wake-up is due already
+}
+
+// inject has t run in the next turn. Safe for all goroutines.
+func (l *loop) inject(t *Task) {
+	l.mu.Lock()
+	l.injected = append(l.injected, t)
+	poke := !l.poked
+	l.poked = true
+	l.mu.Unlock()
+	if poke {
+		l.poke()
+	}
+}
+
+func (l *loop) run() {
+	defer close(l.done)
+	var events [256]syscall.EpollEvent
+	for {
+		n, errno := l.wait(events[:])
+		if l.closed.Load() {
+			return
+		}
+		if errno == syscall.EINTR {
+			continue
+		}
+		if errno != 0 {
+			panic("epoll_wait: " + errno.Error()) // only a bug in this file can cause it
+		}
+		l.now.Store(time.Now().UnixNano())
+		l.ready, l.later = append(l.ready, l.later...), l.later[:0]
+		for i := range n {
+			l.deliver(&events[i])
+		}
+		for i, t := range l.ready {
+			l.ready[i] = nil
+			t.queued.Store(false)
+			t.resume()
+		}
+		l.ready = l.ready[:0]
+	}
+}
+
+// wait asks without blocking while tasks are left from the last turn, and first
+// in any case: a raw call that keeps the processor is enough while there is
+// traffic. Only a loop with nothing to do blocks.
+func (l *loop) wait(events []syscall.EpollEvent) (int, syscall.Errno) {
+	n, errno := epollWait(l.epfd, events, 0)
+	if n != 0 || errno != 0 || len(l.later) > 0 {
+		return n, errno
+	}
+	n, err := syscall.EpollWait(l.epfd, events, -1)
+	if err != nil {
+		return 0, err.(syscall.Errno)
+	}
+	return n, 0
+}
+
+func (l *loop) deliver(ev *syscall.EpollEvent) {
+	if int(ev.Fd) == l.wakefd {
+		var sink [8]byte
+		syscall.Read(l.wakefd, sink[:])
+		l.mu.Lock()
+		l.poked = false
+		l.ready = append(l.ready, l.injected...)
+		clear(l.injected)
+		l.injected = l.injected[:0]
+		l.mu.Unlock()
+		return
+	}
+	c := l.engine.lookup(int(ev.Fd))
+	if c == nil || c.gen != uint32(ev.Pad) {
+		return // closed, and perhaps its number taken by another, since the kernel queued this
+	}
+	var flags uint32
+	if ev.Events&(syscall.EPOLLIN|syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+		flags |= readable
+	}
+	if ev.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+		flags |= hungUp
+	}
+	if ev.Events&(syscall.EPOLLOUT|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+		flags |= writable
+	}
+	c.state.Or(flags)
+	t := c.task.Load()
+	switch {
+	case t == nil:
+	case t.loop == l && t.next != nil:
+		if !t.queued.Swap(true) {
+			l.ready = append(l.ready, t)
+		}
+	default:
+		t.Wake()
+	}
+}
+
+const (
+	epollET    = 1 << 31
+	readEvents = syscall.EPOLLIN | syscall.EPOLLRDHUP | epollET
+)
+
+// watch registers c (EPOLL_CTL_ADD) or changes what is reported of it (_MOD).
+// Write readiness is reported from the first write on that would have blocked:
+// a socket that never blocks causes no such events.
+func (l *loop) watch(c *Conn, op int) error {
+	ev := syscall.EpollEvent{Events: readEvents, Fd: int32(c.fd), Pad: int32(c.gen)}
+	if c.watched {
+		ev.Events |= syscall.EPOLLOUT
+	}
+	if err := syscall.EpollCtl(l.epfd, op, c.fd, &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	c.loop = l
+	return nil
+}
+
+// move brings c to the loop of the task that is to use it. The kernel reports at
+// once what c has in store, so nothing is missed.
+func (l *loop) move(c *Conn) error {
+	switch c.loop {
+	case l:
+		return nil
+	case nil:
+		return l.watch(c, syscall.EPOLL_CTL_ADD)
+	}
+	if err := syscall.EpollCtl(c.loop.epfd, syscall.EPOLL_CTL_DEL, c.fd, &syscall.EpollEvent{}); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return l.watch(c, syscall.EPOLL_CTL_ADD)
+}
