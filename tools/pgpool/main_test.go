@@ -18,7 +18,6 @@ const asTool = "PGPOOL_TEST_AS_TOOL"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(asTool); name != "" {
-		os.Unsetenv(asTool)
 		os.Exit(run(append([]string{name}, os.Args[1:]...), os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())

@@ -22,37 +22,50 @@ func prompt(t *call, text string) string {
 		defer tty.Close()
 		in, out = tty, io.Writer(tty)
 	}
+	// Silent before the question is seen: the answer may come at once.
+	loud, err := silence(in)
+	if err != nil {
+		t.errorf("could not read password: %v", err)
+		return ""
+	}
 	io.WriteString(out, text)
-	line, err := readSecret(in)
-	if err != nil && !errors.Is(err, io.EOF) {
+	line, err := readLine(in)
+	loud()
+	if err != nil {
 		t.errorf("could not read password: %v", err)
 	}
 	io.WriteString(out, "\n")
 	return line
 }
 
-// readSecret reads a line with the echo switched off where in is a terminal.
-func readSecret(in *os.File) (string, error) {
+// silence switches off the echo of a terminal, and of nothing else; loud
+// switches it on again.
+func silence(in *os.File) (loud func(), err error) {
 	fd := int(in.Fd())
-	if was, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
-		silent := *was
-		silent.Lflag &^= unix.ECHO
-		if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &silent); err != nil {
-			return "", err
-		}
-		defer unix.IoctlSetTermios(fd, unix.TCSETSF, was)
+	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return func() {}, nil
 	}
-	// Byte by byte, so that what follows the line stays for whoever reads next.
+	silent := *was
+	silent.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &silent); err != nil {
+		return nil, err
+	}
+	return func() { unix.IoctlSetTermios(fd, unix.TCSETSF, was) }, nil
+}
+
+// readLine reads byte by byte, so that what follows stays for whoever reads next.
+func readLine(in *os.File) (string, error) {
 	var line []byte
 	for b := make([]byte, 1); ; {
 		n, err := in.Read(b)
-		if n == 1 && b[0] == '\n' {
+		if n == 1 && b[0] == '\n' || errors.Is(err, io.EOF) {
 			return strings.TrimSuffix(string(line), "\r"), nil
 		}
-		line = append(line, b[:n]...)
 		if err != nil {
-			return string(line), err
+			return "", err
 		}
+		line = append(line, b[:n]...)
 	}
 }
 

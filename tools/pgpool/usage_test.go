@@ -144,3 +144,43 @@ func passwordPlace(t testing.TB) place {
 	}
 	return place{dir: dir}
 }
+
+// TestPgpoolCommandLines gives the same command lines to Debian's pgpool and to
+// ours; none of them starts or stops anything.
+func TestPgpoolCommandLines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	p := place{dir: t.TempDir()}
+	for _, line := range []string{
+		"--help", "-h", "-hv", "-m fast -h", "-v", "--version", "-vh", "-xv", "-v foo",
+		"-Q", "--foo", "-f", "--config-file", "-m", "-nQ", "foo", "stop foo", "stop stop", "reload stop", "-m x stop", "-mzz stop", "--mode=x", "-m bad -v",
+	} {
+		t.Run(line, func(t *testing.T) {
+			args := strings.Fields(line)
+			got, want := p.ours(t, "pgpool", args...), p.theirs(t, "pgpool", args...)
+			if strings.HasPrefix(got.stdout, "pgpool-go ") && strings.Contains(line, "v") {
+				got.stdout = "" // our own version
+			}
+			same(t, got, want)
+		})
+	}
+}
+
+// TestLikeGetopt: what Debian's pgpool does not take but the C library's
+// getopt_long would.
+func TestLikeGetopt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts other programs")
+	}
+	p := place{dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(p.dir, "c.conf"), []byte("pid_file_name = 'none.pid'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"-fc.conf stop", "stop -f c.conf", "stop -nmf --config-fi=c.conf", "-xCDdfc.conf -- stop", "--conf c.conf --mo f stop", "stop -mf -f c.conf --hba h --pcp=p -k k"} {
+		got := p.ours(t, "pgpool", strings.Fields(line)...)
+		if got.exit != 3 || !strings.HasSuffix(got.stderr, "FATAL:  could not read pid file\n") {
+			t.Errorf("%s: %+v", line, got)
+		}
+	}
+}
