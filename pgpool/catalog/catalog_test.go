@@ -177,7 +177,7 @@ func TestManySessions(t *testing.T) {
 		wg.Go(func() {
 			for i := range 300 {
 				sql := []string{"SELECT * FROM t", "SELECT * FROM u WHERE i = 1", "SELECT fv(1)", "SELECT fi(i) FROM t, u"}[i%4]
-				want := []string{"-", "unlogged public.u", "volatile fv", "unlogged public.u"}[i%4]
+				want := []string{"-", "unlogged public.u", "volatile fv, custom", "unlogged public.u"}[i%4]
 				got, err := c.Resolve(context.Background(), f, []string{"a", "b"}[g%2], paths[(i/4)%3], p.Classify([]byte(sql)))
 				if err != nil || say(got) != want {
 					t.Errorf("%s: %v %v", sql, got, err)

@@ -86,7 +86,10 @@ func (d *database) facts(path *Path, v *parser.Verdict, now time.Time) (f *route
 		for _, x := range e.list {
 			// Without a schema every function of the name counts, whatever the
 			// search_path: which overload is meant is not known here.
-			first(&f.Volatile, n, x.volatile && (n.Schema == "" || n.Schema == x.schema))
+			if x.volatile && (n.Schema == "" || n.Schema == x.schema) {
+				first(&f.Volatile, n, true)
+				f.Custom = f.Custom || x.schema != "pg_catalog"
+			}
 		}
 	}
 	if len(operators) > 0 {
@@ -96,7 +99,10 @@ func (d *database) facts(path *Path, v *parser.Verdict, now time.Time) (f *route
 		if len(d.operators) > 0 {
 			for _, n := range operators {
 				for o := range d.operators {
-					first(&f.Volatile, parser.Name{Schema: o.Schema, Name: "operator " + o.Name}, o.Name == n.Name && (n.Schema == "" || n.Schema == o.Schema))
+					if o.Name == n.Name && (n.Schema == "" || n.Schema == o.Schema) {
+						first(&f.Volatile, parser.Name{Schema: o.Schema, Name: "operator " + o.Name}, true)
+						f.Custom = true
+					}
 				}
 			}
 		}

@@ -67,6 +67,9 @@ func say(f *route.Facts) string {
 			out = append(out, x.what+" "+x.name.String())
 		}
 	}
+	if f.Custom {
+		out = append(out, "custom")
+	}
 	if len(f.Base) > 0 {
 		var base []string
 		for _, n := range f.Base {
@@ -135,13 +138,13 @@ func TestAgainstServer(t *testing.T) {
 			{"SELECT pg_catalog.random()", "volatile pg_catalog.random"},
 			{"SELECT nextval('sq')", "volatile nextval"},
 			{"SELECT txid_current()", "volatile txid_current"},
-			{"SELECT f_vol(1)", "volatile f_vol"},
-			{"SELECT f_stable(1), f_imm(2)", "volatile f_imm"}, // app.f_imm is volatile
+			{"SELECT f_vol(1)", "volatile f_vol, custom"},
+			{"SELECT f_stable(1), f_imm(2)", "volatile f_imm, custom"}, // app.f_imm is volatile
 			{"SELECT public.f_imm(1)", "-"},
-			{"SELECT app.f_imm(1)", "volatile app.f_imm"},
-			{"SELECT f_over(1)", "volatile f_over"},
+			{"SELECT app.f_imm(1)", "volatile app.f_imm, custom"},
+			{"SELECT f_over(1)", "volatile f_over, custom"},
 			{"SELECT no_such_function(1) FROM no_such_table", "-"},
-			{"SELECT 1 OPERATOR(app.<!>) 2", "volatile app.operator <!>"},
+			{"SELECT 1 OPERATOR(app.<!>) 2", "volatile app.operator <!>, custom"},
 			{"SELECT 1 OPERATOR(app.<+>) 2, 3 + 4", "-"},
 			{"SELECT * FROM pg_class", "catalog pg_catalog.pg_class"},
 			{"SELECT * FROM pg_stat_activity, t1", "catalog pg_catalog.pg_stat_activity"},
@@ -161,8 +164,8 @@ func TestAgainstServer(t *testing.T) {
 			{"SELECT * FROM v_vol", "volatile random"},
 			{"SELECT * FROM v_deep_vol", "volatile random, base public.v_vol"},
 			{"SELECT * FROM mv_vol", "-"},
-			{"SELECT * FROM v_op", "volatile app.operator <!>"},
-			{"SELECT * FROM v_fn", "volatile app.f_vol2"},
+			{"SELECT * FROM v_op", "volatile app.operator <!>, custom"},
+			{"SELECT * FROM v_fn", "volatile app.f_vol2, custom"},
 			{"SELECT * FROM v_cat", "-"},
 			{"SELECT * FROM ft", "foreign public.ft"},
 			{"SELECT * FROM v_ft", "foreign public.ft, base public.ft"},

@@ -6,6 +6,9 @@ import "pgpool-go/parser"
 // them. A value is immutable and may be shared. Empty fields mean "no".
 type Facts struct {
 	Volatile parser.Name // a function that may write: volatile in some overload, or behind an operator or view
+	// Custom: some such function is not one of PostgreSQL's own, so nothing is known
+	// of what it does.
+	Custom   bool
 	Catalog  parser.Name // a relation of pg_catalog
 	Unlogged parser.Name // an unlogged relation, also behind a view
 	Foreign  parser.Name // a foreign table; no rule looks at it

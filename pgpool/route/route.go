@@ -59,6 +59,8 @@ type Decision struct {
 	Everywhere bool
 	// Write: if it succeeds it counts as a write.
 	Write bool
+	// Opaque: it runs code that its text does not show.
+	Opaque bool
 	// Balanced: it is a read that was free to go to any node; ReadNode is the node
 	// that the session's draw gave.
 	Balanced bool
@@ -103,6 +105,19 @@ func Needs(v *parser.Verdict, r *Rules) bool {
 		return false
 	}
 	return v.Reads && (len(v.Relations) > 0 || len(v.Functions)+len(v.Operators) > 0 && r.NeedsFunctions())
+}
+
+// NeedsTemp reports whether it matters for a verdict which temporary relations the
+// session has: see Effects.AskTemp.
+func NeedsTemp(v *parser.Verdict, r *Rules) bool {
+	if !r.CheckTemp.Catalog() || !r.Balance || !v.Reads {
+		return false
+	}
+	switch v.Class {
+	case parser.Select, parser.CopyOut, parser.Explain, parser.Multi:
+		return slices.ContainsFunc(v.Relations, func(n parser.Name) bool { return n.Schema == "" })
+	}
+	return false
 }
 
 // Route reads like the rule book: the first reason that holds wins.
@@ -303,7 +318,9 @@ func (in Input) read() Decision {
 	}
 	if v.Class != parser.Show {
 		if n, is := r.writingFunction(v, f); is {
-			return in.write(ReasonFunction, n.String())
+			d := in.write(ReasonFunction, n.String())
+			d.Opaque = f.Custom || !r.NeedsFunctions() && !OnPrimaryOnly(n)
+			return d
 		}
 	}
 	target := s.now.vars.target
@@ -318,6 +335,8 @@ func (in Input) read() Decision {
 		return in.home(ReasonSettings, "")
 	case tx.open && tx.isolation == parser.Serializable:
 		return in.home(ReasonSerializable, "")
+	case !tx.open && s.start.isolation == parser.Serializable && s.now.vars.isolation == parser.Serializable:
+		return in.home(ReasonSerializable, "by default, on every node") // as start-up packet or role say
 	case tx.open && tx.inMulti:
 		return in.home(ReasonBegunInMulti, "")
 	case tx.open && (tx.imported || tx.isolation == parser.RepeatableRead && tx.onPrimary && tx.node < 0):

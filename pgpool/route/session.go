@@ -37,7 +37,8 @@ type Effects struct {
 	// database is out of date.
 	Catalog bool
 	// AskTemp: a statement may have made temporary tables that its text does not
-	// show; under check_temp_table = catalog ask catalog.OwnTemp and tell OwnTemp.
+	// show. Before the next statement for which NeedsTemp holds, ask
+	// catalog.OwnTemp over the session's own connection and tell OwnTemp.
 	AskTemp bool
 	// Wrote are the relations written by transactions that have committed (for
 	// dml_adaptive_global), bare names.
@@ -229,8 +230,8 @@ func (s *Session) Ready(status byte) Effects {
 	}
 	s.moved = false
 	switch {
-	case status == 'I' && st.tx.open: // ended unseen, or a statement of unknown kind ended it
-		*st = st.end(true)
+	case status == 'I' && st.tx.open: // ended unseen, by a COMMIT that failed or a statement that could not be read
+		*st = st.end(!st.tx.failed)
 	case status != 'I' && !st.tx.open: // begun unseen
 		*st = st.begin(nil)
 		st.tx.inMulti = true

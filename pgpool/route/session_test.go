@@ -199,6 +199,45 @@ func TestSeenByTheServer(t *testing.T) {
 	if s.InTransaction() {
 		t.Fatal("a transaction ended unseen")
 	}
+	run("BEGIN", 'T')
+	run("CREATE TEMP TABLE tt (i int)", 'T')
+	v := parse().Classify([]byte("COMMIT")) // a deferred constraint
+	s.Send(v, Route(Input{Verdict: v, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
+	s.Failed(0)
+	if s.Ready('I'); s.InTransaction() || s.Temp(parser.Name{Name: "tt"}) {
+		t.Error("a COMMIT that failed is a ROLLBACK")
+	}
+}
+
+// TestAskTemp: only code that the text does not show may have made temporary tables.
+func TestAskTemp(t *testing.T) {
+	rules, cfg := rulesFor(t, nil)
+	for _, x := range []struct {
+		sql    string
+		custom bool
+		ask    bool
+	}{
+		{"SELECT 1", false, false}, {"SELECT random()", false, false}, {"SELECT f_vol(1)", true, true}, {"CALL p_nop()", false, true},
+		{"DO 'BEGIN NULL; END'", false, true}, {"CREATE TEMP TABLE t (i int)", false, false}, {"EXECUTE x", false, true},
+	} {
+		s := NewSession("d", "u", "a", nil)
+		v := parse().Classify([]byte(x.sql))
+		f := *factsOf(v)
+		f.Custom = x.custom
+		s.Send(v, Route(Input{Verdict: v, Facts: &f, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
+		s.Done()
+		if e := s.Ready('I'); e.AskTemp != x.ask {
+			t.Errorf("%s: %v", x.sql, e.AskTemp)
+		}
+	}
+	for sql, want := range map[string]bool{
+		"SELECT 1": false, "SELECT f(1)": false, "SELECT * FROM t": true, "SELECT * FROM a.t": false, "COPY t TO STDOUT": true,
+		"INSERT INTO t VALUES (1)": false, "SELECT * FROM t FOR UPDATE": false, "SHOW x": false,
+	} {
+		if got := NeedsTemp(parse().Classify([]byte(sql)), rules); got != want {
+			t.Errorf("%s needs: %v", sql, got)
+		}
+	}
 }
 
 func TestReasons(t *testing.T) {

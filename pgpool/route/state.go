@@ -97,7 +97,7 @@ func (st state) step(v *parser.Verdict, d Decision, start vars) state {
 		st.tx.dirty = true
 	}
 	st.names(v)
-	if v.Opaque || d.Reason == ReasonFunction {
+	if v.Opaque || d.Opaque {
 		st.tx.askTemp = true
 	}
 	return st
