@@ -213,6 +213,7 @@ func (s *Session) idle() error {
 	if err := s.task.Wait(s.watch...); err != nil {
 		return err
 	}
+	s.refresh() // a reload that came before the client's next message counts for it
 	for _, c := range s.conns {
 		if c != nil && c.Stirred() {
 			if err := s.unasked(c); err != nil {
