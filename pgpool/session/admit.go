@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -409,11 +410,28 @@ type server struct {
 // take makes a server connection this session's own.
 func (s *Session) take(c *backend.Conn) {
 	s.conns[c.Node] = &server{Conn: c, stmts: make(map[string]*statement)}
-	if s.snap.Nodes[c.Node].Status == cluster.Waiting {
-		s.Cluster.Submit(cluster.Connected{Node: c.Node})
-	}
+	s.arrived(s.snap, c.Node)
 	s.listServers()
 }
+
+// arrived takes nodes that waited for their first client to "up". The original
+// connects each client to all nodes before it answers, except in raw mode, so
+// its users hardly ever see "waiting" from a session of their own: we wait for it.
+func (s *Session) arrived(snap *cluster.Snapshot, node int) {
+	waits := snap.Nodes[node].Status == cluster.Waiting
+	for i := range snap.Nodes {
+		n := &snap.Nodes[i]
+		waits = waits || snap.Mode != conf.Raw && n.Status == cluster.Waiting && n.Reach == cluster.Reachable
+	}
+	if waits {
+		limit, stop := context.WithTimeout(ctx, arrivalLimit)
+		s.Cluster.Do(limit, cluster.Connected{Node: node})
+		stop()
+	}
+}
+
+// arrivalLimit is for a cluster that has stopped to listen.
+const arrivalLimit = time.Second
 
 // drop parts with a server connection that is not to be used again.
 func (s *Session) drop(c *server) {

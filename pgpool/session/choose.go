@@ -279,6 +279,7 @@ func (s *Session) teach(c *server, v *parser.Verdict) error {
 			c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
 			delete(c.stmts, name)
 		}
+		s.recordStatement(c, "Parse: ", st)
 		s.send(c, st.frame)
 		if err := c.SendRaw(wire.Sync, nil); err != nil {
 			return err

@@ -30,6 +30,7 @@ var (
 // showNodes has a row for every slot up to the highest configured one, gaps
 // included.
 func (s *Session) showNodes() [][]string {
+	s.arrived(s.Cluster.Now(), s.main) // perhaps a node has begun to answer only now
 	snap, reader := s.Cluster.Now(), s.reader()
 	var rows [][]string
 	for i := range snap.Nodes {
