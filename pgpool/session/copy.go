@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -148,11 +147,10 @@ func (s *Session) tunnel(c *server) error {
 			return err
 		}
 		if err := pass(s.client, c.Conn.Conn); err != nil {
-			return goodbye(err)
+			return goodbye(err, c.Conn.Conn)
 		}
 		if err := pass(c.Conn.Conn, s.client); err != nil {
-			s.client.SendNow()
-			return goodbye(err)
+			return goodbye(err, s.client)
 		}
 	}
 }
@@ -169,11 +167,15 @@ func pass(from, to *wire.Conn) error {
 	return err
 }
 
-// goodbye is how a tunnel ends: either side may simply close.
-func goodbye(err error) error {
-	var bad *backend.Error
-	if errors.Is(err, io.EOF) && !errors.As(err, &bad) {
-		return errGoodbye
+// goodbye is how a tunnel ends: either side may simply close, and the other gets
+// what it had said by then. A server closes when its client has said Terminate, so
+// its end is no news about its node.
+func goodbye(err error, other *wire.Conn) error {
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	if err := other.Flush(); err != nil {
+		return err
+	}
+	return errGoodbye
 }

@@ -75,6 +75,7 @@ func letters(list ...byte) *[256]bool {
 // own errors, so none are dressed up here.
 func (s *Session) relay() error {
 	c := s.due.server
+	s.pipe.ahead = 0
 	s.running(c)
 	defer s.running(nil)
 	for !s.due.empty() {
@@ -194,6 +195,9 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		}
 		s.due.pop()
 		if forward {
+			if err := s.glance(c); err != nil {
+				return err
+			}
 			frame[5] = s.settle(c)
 		}
 	case wire.ErrorResponse:

@@ -481,10 +481,21 @@ func (s *Session) turnTo(c *server) error {
 // paced cuts a batch that has grown so large that its replies might fill the
 // sockets while we are still writing.
 func (s *Session) paced() error {
-	if len(s.due.list)-s.due.head < batchMessages && s.due.server.Unsent() < batchBytes {
+	if len(s.due.list)-s.due.head < batchMessages && s.pipe.ahead+s.due.server.Unsent() < batchBytes {
 		return nil
 	}
 	return s.cut()
+}
+
+// hasten sends what is composed while the client takes its time with the rest of
+// a pipeline, so that the server works meanwhile and its timers run as they
+// would if the client spoke to it.
+func (s *Session) hasten() error {
+	if s.due.empty() {
+		return nil
+	}
+	s.pipe.ahead += s.due.server.Unsent()
+	return s.due.server.Flush()
 }
 
 // cut has the server answer what it has been sent so far, and relays it.

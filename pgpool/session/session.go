@@ -195,6 +195,9 @@ func (s *Session) idle() error {
 		return err
 	}
 	if s.pipe.open() {
+		if err := s.hasten(); err != nil {
+			return err
+		}
 		return s.client.Fill() // in the middle of a pipeline the servers have nothing to add
 	}
 	s.refresh()
@@ -222,6 +225,17 @@ func (s *Session) idle() error {
 		}
 	}
 	return nil
+}
+
+// glance passes on what the main server has to say while another one has
+// answered, before the client is told that its statement is done: notifications
+// of what others have committed by then, or the end of the session.
+func (s *Session) glance(answered *server) error {
+	main := s.conns[s.main]
+	if main == nil || main == answered || !main.Stirred() {
+		return nil
+	}
+	return s.unasked(main)
 }
 
 // unasked deals with what a server says while nothing is due from it.

@@ -14,6 +14,7 @@ type pipeline struct {
 	failed   bool      // an error has been answered
 	skipping bool      // and messages are passed over until Sync
 	syncLost bool      // the Sync under way was passed over by a COPY
+	ahead    int       // bytes sent whose replies have not been read
 	done     []done
 }
 
