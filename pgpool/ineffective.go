@@ -1,5 +1,72 @@
 package pgpool
 
-// ineffective are settings whose feature is not built yet: start-up warns of
-// those that a file sets to other than their default.
-var ineffective = map[string]string{}
+import (
+	"fmt"
+
+	"pgpool-go/conf"
+)
+
+// possible refuses what would endanger data if it were passed over with a
+// warning: in these modes every write must reach every node.
+func possible(c *conf.Config) error {
+	switch c.BackendClusteringMode {
+	case conf.NativeReplication, conf.SnapshotIsolation:
+		src, _ := c.Source("backend_clustering_mode")
+		return &conf.Error{File: src.File, Line: src.Line,
+			Text:   fmt.Sprintf("backend_clustering_mode %q is not built yet", src.Value),
+			Detail: "Writes would reach one node only, and the nodes would drift apart.",
+			Hint:   "Available now: streaming_replication, logical_replication, raw."}
+	}
+	return nil
+}
+
+// ineffective maps settings to the reason why they do nothing. Start-up warns of
+// those that a file sets to other than their default. Delete a line with the
+// change that makes it wrong.
+var ineffective = reasons(map[string][]string{
+	"TLS is not built yet: clients and servers are spoken to without it": {
+		"ssl",
+	},
+	"the watchdog is not built yet: this pgpool stands alone": {
+		"use_watchdog", "delegate_ip", "wd_escalation_command", "wd_de_escalation_command",
+	},
+	"failover commands are not built yet: a primary that somebody else promotes is found, but none is promoted": {
+		"failover_command", "follow_primary_command", "failback_command", "auto_failback", "auto_failback_interval",
+		"search_primary_node_timeout", "failover_on_backend_shutdown",
+	},
+	"online recovery is not built yet": {
+		"recovery_user", "recovery_password", "recovery_database", "recovery_1st_stage_command",
+		"recovery_2nd_stage_command", "recovery_timeout", "client_idle_limit_in_recovery",
+	},
+	"the query cache is not built yet": {
+		"memory_cache_enabled",
+	},
+	"an external source of delays is not built yet: servers are asked by SQL": {
+		"replication_delay_source_cmd", "replication_delay_source_timeout",
+	},
+	"messages of servers are not logged yet": {
+		"log_backend_messages",
+	},
+	"clients are sessions of one process: there are no children to be managed": {
+		"serialize_accept", "process_management_mode", "process_management_strategy", "min_spare_children", "max_spare_children",
+	},
+	"the administrative port logs what fails only": {
+		"log_pcp_processes",
+	},
+	"what the catalog knows is shared by all sessions of the process in any case": {
+		"enable_shared_relcache",
+	},
+	"an unreachable server is not used and a reachable one is, whatever a session has met": {
+		"failover_on_backend_error",
+	},
+})
+
+func reasons(by map[string][]string) map[string]string {
+	out := make(map[string]string)
+	for why, names := range by {
+		for _, name := range names {
+			out[name] = why
+		}
+	}
+	return out
+}

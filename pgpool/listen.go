@@ -130,7 +130,10 @@ func chgrp(path, group string) error {
 }
 
 func (s *Server) accept(ln net.Listener) {
+	c := s.config.Load()
+	waiting := c.NumInitChildren * c.ListenBacklogMultiplier
 	for delay := time.Duration(0); ; {
+		s.shared.Slots.AwaitRoom(waiting)
 		nc, err := ln.Accept()
 		if err != nil {
 			if s.closing.Load() || errors.Is(err, net.ErrClosed) {
@@ -187,6 +190,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 	s.closing.Store(true)
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("received %s shutdown request", strings.ToLower(mode.String())))
 	s.closeListeners()
+	s.shared.Slots.Close()
 	s.doors.Wait() // from here on there are no more clients
 	gone := make(chan struct{})
 	go func() { s.clients.Wait(); close(gone) }()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,13 +45,12 @@ func (s *Session) admit() error {
 	}
 	s.slot = slot
 	s.setConfig(s.Config())
-	s.start = s.cfg
 	s.since = s.task.Now()
 	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
 	s.setStatus(Connecting)
 	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config })
 	if s.cfg.LogConnections {
-		detail := "connecting host=" + s.host
+		detail := "connecting host=" + s.clientName()
 		if s.port != "" {
 			detail += " port=" + s.port
 		}
@@ -67,6 +67,25 @@ func (s *Session) admit() error {
 	}
 	return s.welcome()
 }
+
+// clientName is the client's address, or with log_hostname its name.
+func (s *Session) clientName() string {
+	if !s.cfg.LogHostname || s.port == "" {
+		return s.host
+	}
+	name := s.host
+	s.task.Block(func() {
+		limit, stop := context.WithTimeout(ctx, nameLimit)
+		defer stop()
+		if names, err := net.DefaultResolver.LookupAddr(limit, s.host); err == nil && len(names) > 0 {
+			name = strings.TrimSuffix(names[0], ".")
+		}
+	})
+	return name
+}
+
+// nameLimit bounds how long a client waits for its name to be found.
+const nameLimit = 2 * time.Second
 
 // hello reads first packets until one begins a session.
 func (s *Session) hello() (*wire.Startup, error) {

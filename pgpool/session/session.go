@@ -32,7 +32,6 @@ type Session struct {
 	slot   *Slot
 	cfg    *Current // as of the last settle, with what PGPOOL SET has changed
 	base   *Current // what cfg was made from
-	start  *Current // as of the session's start: what PGPOOL RESET returns to
 	log    *slog.Logger
 
 	user, database, app string
@@ -449,9 +448,6 @@ func (s *Session) IdleLimit() time.Duration { return time.Duration(s.marks.idleL
 // setConfig takes over a configuration.
 func (s *Session) setConfig(c *Current) {
 	s.base = c
-	if s.start == nil {
-		s.start = c
-	}
 	s.adopt(c)
 }
 

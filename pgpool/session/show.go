@@ -150,10 +150,10 @@ func (s *Session) perform(cmd *parser.PoolCommand) answer {
 		c, err := s.cfg.With(cmd.Name, cmd.Value)
 		return s.change(c, "SET", err)
 	case parser.PoolSetDefault, parser.PoolReset: // the original answers SET to both
-		c, err := s.cfg.WithDefault(cmd.Name, s.start.Config)
+		c, err := s.cfg.WithDefault(cmd.Name, nil)
 		return s.change(c, "SET", err)
 	case parser.PoolResetAll:
-		a := s.change(s.cfg.WithDefaults(s.start.Config), "RESET", nil)
+		a := s.change(s.cfg.WithDefaults(nil), "RESET", nil)
 		s.marks.ownConfig = false // and a reload may take effect again
 		return a
 	case parser.PoolCacheDelete:

@@ -106,6 +106,8 @@ type Table struct {
 	slots   []*Slot
 	free    []*Slot
 	queue   []*waiter
+	shorter sync.Cond // the queue has become so
+	closed  bool
 }
 
 type waiter struct {
@@ -114,7 +116,29 @@ type waiter struct {
 }
 
 // NewTable makes a table of limit slots.
-func NewTable(limit int, now time.Time) *Table { return &Table{limit: limit, started: now} }
+func NewTable(limit int, now time.Time) *Table {
+	t := &Table{limit: limit, started: now}
+	t.shorter.L = &t.mu
+	return t
+}
+
+// AwaitRoom blocks while so many clients wait for a slot that the next one had
+// better wait in the kernel's queue. After Close it returns at once.
+func (t *Table) AwaitRoom(waiting int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.queue) >= waiting && !t.closed {
+		t.shorter.Wait()
+	}
+}
+
+// Close ends all waits of AwaitRoom.
+func (t *Table) Close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.shorter.Broadcast()
+}
 
 // Limit is the number of slots.
 func (t *Table) Limit() int { return t.limit }
@@ -140,6 +164,7 @@ func (t *Table) Acquire(task *wire.Task, client *wire.Conn, reserved int) (*Slot
 	for i, q := range t.queue {
 		if q == w {
 			t.queue = append(t.queue[:i], t.queue[i+1:]...)
+			t.shorter.Broadcast()
 			break
 		}
 	}
@@ -181,6 +206,7 @@ func (t *Table) Release(s *Slot) {
 	if len(t.queue) > 0 {
 		w := t.queue[0]
 		t.queue = t.queue[1:]
+		t.shorter.Broadcast()
 		w.slot.Store(s)
 		w.task.Wake()
 		return
