@@ -422,6 +422,7 @@ type server struct {
 	*backend.Conn
 	applied uint64                // how far the session's lasting settings have been repeated on it
 	stmts   map[string]*statement // what is prepared there, by name
+	closing []*statement          // of these, what the client has closed
 	last    lastStatement
 	noted   *statement // whose text last has, if it is a named one
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgproto3"
-
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
@@ -267,31 +265,6 @@ func (s *Session) exchange(c *server, sql string) error {
 	return s.converse(c)
 }
 
-// teach prepares on a server what a statement of SQL, as EXECUTE or DEALLOCATE,
-// calls by a name that the client knows from a Parse.
-func (s *Session) teach(c *server, v *parser.Verdict) error {
-	for _, name := range called(v) {
-		st := s.stmts[name]
-		if st == nil || c.stmts[name] == st {
-			continue
-		}
-		if c.stmts[name] != nil {
-			c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
-			delete(c.stmts, name)
-		}
-		s.recordStatement(c, "Parse: ", st)
-		s.send(c, st.frame)
-		if err := c.SendRaw(wire.Sync, nil); err != nil {
-			return err
-		}
-		if err := s.converse(c); err != nil {
-			return err
-		}
-		c.stmts[name] = st
-	}
-	return nil
-}
-
 // converse sends what is composed of our own and drops the answers up to
 // ReadyForQuery, but for an error.
 func (s *Session) converse(c *server) error {
@@ -344,27 +317,6 @@ func (s *Session) mainServer() (*server, error) {
 		return nil, err
 	}
 	return s.ready(s.main)
-}
-
-// place chooses the server for an execution of a prepared statement.
-func (s *Session) place(st *statement) (choice, error) {
-	if st == nil { // perhaps prepared by SQL, which only the main node knows
-		return s.choose(opaque, nil, true, 0)
-	}
-	ch, err := s.choose(st.verdict, st.text(), true, st.home+1)
-	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq {
-		return ch, err
-	}
-	// Prepared under other settings, names might mean something else now: it
-	// stays where it is known as it was meant.
-	if c := s.conns[st.home]; c != nil && c.stmts[st.name] == st && c != ch.server && !s.tx.open && !s.pipe.pinned {
-		c, err := s.ready(st.home)
-		if err != nil {
-			return choice{}, err
-		}
-		ch.server, ch.decision.Node = c, st.home
-	}
-	return ch, nil
 }
 
 // nobody is the answer when no node can take a statement.

@@ -10,6 +10,7 @@
 //	session.go  the loop, the idle wait, the one place where a session ends
 //	simple.go   a Query and a FunctionCall
 //	extended.go Parse, Bind, Describe, Execute, Close, Flush, Sync
+//	prepared.go prepared statements, and which servers have them
 //	expect.go   which replies are due, and their relay
 //	copy.go     COPY FROM STDIN, and streams that go both ways
 //	choose.go   the node for a statement, and its connection in the session's state

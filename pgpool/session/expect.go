@@ -18,7 +18,8 @@ type expectation struct {
 	// For Query, Execute and FunctionCall: what is running.
 	verdict *parser.Verdict
 	// For Parse: the new statement, and the one the client had by that name. For
-	// Close: what the server is to forget, and what the client has forgotten.
+	// Close: what the server is to forget, and what the client has forgotten. For
+	// Describe: what is described, unless it is a portal.
 	stmt, was *statement
 	// For Bind: the new portal, and the one of that name before. For Close: the
 	// portal closed, in portalWas.
@@ -167,10 +168,18 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		}
 		if x.stmt != nil {
 			delete(c.stmts, x.stmt.name)
+			if !x.skip {
+				s.outdated(x.stmt, c)
+			}
 		}
 		s.due.pop()
+	case wire.ParameterDesc:
+		if x.kind == wire.Describe {
+			s.noteParams(body)
+		}
 	case wire.RowDescription, wire.NoData:
 		if x.kind == wire.Describe {
+			s.described(x, body)
 			s.due.pop()
 		}
 	case wire.CommandComplete, wire.EmptyQuery:
@@ -225,7 +234,7 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		return s.copyIn(c, x)
 	case wire.CopyBothResponse:
 		return s.outOfPlace(c, typ) // only on replication connections, which have a tunnel
-	case wire.CopyOutResponse, wire.CopyDone, wire.ParameterDesc, wire.FunctionResult, wire.DataRow, wire.CopyData:
+	case wire.CopyOutResponse, wire.CopyDone, wire.FunctionResult, wire.DataRow, wire.CopyData:
 	default:
 		return s.outOfPlace(c, typ)
 	}
@@ -290,6 +299,8 @@ func (s *Session) takeBack(c *server) {
 			if !x.skip {
 				s.unnamed = nil
 			}
+		case x.skip && x.kind == wire.Close:
+			c.closing = append(c.closing, x.stmt)
 		case x.skip:
 		case x.kind == wire.Parse && x.stmt.name == "":
 			s.unnamed = x.was
@@ -307,6 +318,18 @@ func (s *Session) takeBack(c *server) {
 		case x.kind == wire.Close && x.was != nil:
 			s.stmts[x.was.name] = x.was
 		}
+	}
+}
+
+// described notes what the client is told of a statement, or compares what it has
+// been told with what another server says.
+func (s *Session) described(x *expectation, body []byte) {
+	switch {
+	case x.stmt == nil: // a portal
+	case !x.skip:
+		x.stmt.described, x.stmt.shape = true, s.shapeWith(body)
+	case x.stmt.shape != s.shapeWith(body):
+		s.changed = x.stmt
 	}
 }
 

@@ -12,22 +12,6 @@ import (
 	"pgpool-go/pgpool/wire"
 )
 
-// statement is a prepared statement of the client. It is prepared on a server
-// when first needed there.
-type statement struct {
-	name    string
-	frame   []byte // the client's Parse message
-	verdict *parser.Verdict
-	home    int    // the node that was sent the client's own Parse
-	seq     uint64 // the settings in force then: names are looked up by them
-}
-
-func (st *statement) text() []byte {
-	_, rest, _ := wire.CString(st.frame[5:])
-	sql, _, _ := wire.CString(rest)
-	return sql
-}
-
 // portal is a portal of the client, which lives on one server.
 type portal struct {
 	name     string
@@ -98,6 +82,9 @@ func (s *Session) parse(size int) error {
 	if err == nil {
 		err = s.turnTo(choice.server)
 	}
+	if err == nil && !s.pipe.skipping {
+		err = s.prepareNamed(choice.server, v)
+	}
 	if err != nil || s.pipe.skipping {
 		s.client.Skip(size)
 		return s.refuseInPipeline(err)
@@ -105,7 +92,7 @@ func (s *Session) parse(size int) error {
 	c := choice.server
 	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], s.client.Bytes()[:size]...)
-	st.name, st.verdict, st.home, st.seq = string(name), v, c.Node, s.settings.seq
+	st.name, st.verdict, st.home, st.seq, st.described = string(name), v, c.Node, s.settings.seq, false
 	if len(name) == 0 {
 		s.unnamed = st
 	} else {
@@ -113,106 +100,12 @@ func (s *Session) parse(size int) error {
 		s.stmts[st.name] = st
 		s.makeRoom(c, st.name)
 	}
-	s.prepareNamed(c, st)
 	s.record(c, "Parse: ", sql)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
 	s.due.push(c, expectation{kind: wire.Parse, stmt: st, was: was})
 	s.pipe.touch(c)
 	return s.paced()
-}
-
-// blank is a statement to be filled: one that recycle has put by, or a new one.
-func (s *Session) blank() *statement {
-	if st := s.spare; st != nil {
-		s.spare = nil
-		return st
-	}
-	return &statement{}
-}
-
-// recycle puts an unnamed statement by that another has replaced for good, once
-// nothing remembers it: most clients make one for each query.
-func (s *Session) recycle(st *statement) {
-	for _, c := range s.conns {
-		if c != nil && c.stmts[""] == st {
-			delete(c.stmts, "")
-		}
-	}
-	for _, p := range s.portals {
-		if p.stmt == st {
-			p.stmt = nil
-		}
-	}
-	if cap(st.frame) <= batchBytes {
-		s.spare = st
-	}
-}
-
-// has is what server c has prepared under a name, once it has done what it has
-// been sent; nil, nothing.
-func (s *Session) has(c *server, name string) *statement {
-	if s.due.server == c {
-		for i := len(s.due.list) - 1; i >= s.due.head; i-- {
-			switch x := &s.due.list[i]; {
-			case x.stmt == nil || x.stmt.name != name:
-			case x.kind == wire.Parse:
-				return x.stmt
-			case x.kind == wire.Close:
-				return nil
-			}
-		}
-	}
-	return c.stmts[name]
-}
-
-// makeRoom closes a statement that server c still has under a name, but the
-// client has not.
-func (s *Session) makeRoom(c *server, name string) {
-	if old := s.has(c, name); old != nil {
-		c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
-		s.due.push(c, expectation{kind: wire.Close, skip: true, stmt: old})
-	}
-}
-
-// prepare sends a statement's Parse to a server that lacks it. The client does
-// not see the reply unless it is an error.
-func (s *Session) prepare(c *server, st *statement) {
-	if s.has(c, st.name) == st {
-		return
-	}
-	if st.name != "" {
-		s.makeRoom(c, st.name)
-	}
-	s.recordStatement(c, "Parse: ", st)
-	s.send(c, st.frame)
-	s.due.push(c, expectation{kind: wire.Parse, skip: true, stmt: st})
-	s.pipe.touch(c)
-}
-
-// prepareNamed prepares on a server what a statement of SQL, as EXECUTE and
-// DEALLOCATE, calls by its name.
-func (s *Session) prepareNamed(c *server, st *statement) {
-	for _, name := range called(st.verdict) {
-		if named := s.stmts[name]; named != nil && named != st {
-			s.prepare(c, named)
-		}
-	}
-}
-
-// called are the prepared statements that a statement of SQL names.
-func called(v *parser.Verdict) []string {
-	switch {
-	case (v.Class == parser.Execute || v.Class == parser.Deallocate) && v.Name != "":
-		return []string{v.Name}
-	case v.Inner != nil:
-		return called(v.Inner)
-	}
-	var names []string
-	for _, part := range v.Parts {
-		names = append(names, called(part)...)
-	}
-	return names
 }
 
 func (s *Session) bind(size int) error {
@@ -231,13 +124,11 @@ func (s *Session) bind(size int) error {
 		return s.bindLocal(st, size)
 	}
 	choice, err := s.place(st)
+	if err == nil && size > batchBytes { // replies must not wait behind it, see the package comment
+		err = s.cut()
+	}
 	if err == nil {
-		if size > batchBytes { // its replies must not wait behind it, see the package comment
-			err = s.cut()
-		}
-		if err == nil {
-			err = s.turnTo(choice.server)
-		}
+		choice, err = s.bring(st, choice)
 	}
 	if err != nil || s.pipe.skipping {
 		if err := s.client.Discard(size); err != nil {
@@ -253,8 +144,6 @@ func (s *Session) bind(size int) error {
 	}
 	*p = portal{name: p.name, server: c, verdict: opaque, decision: choice.decision, stmt: st}
 	if st != nil {
-		s.prepareNamed(c, st)
-		s.prepare(c, st)
 		p.verdict = st.verdict
 	}
 	s.recordStatement(c, "Bind: ", st)
@@ -269,13 +158,6 @@ func (s *Session) bind(size int) error {
 	s.due.push(c, x)
 	s.pipe.touch(c)
 	return s.paced()
-}
-
-func (s *Session) lookup(name []byte) *statement {
-	if len(name) == 0 {
-		return s.unnamed
-	}
-	return s.stmts[string(name)]
 }
 
 // whole returns the kind byte and the name of a Describe or Close, whose frame
@@ -324,35 +206,19 @@ func (s *Session) describe(size int) error {
 	if err == nil {
 		err = s.turnTo(c)
 	}
+	if err == nil && st != nil && !s.pipe.skipping {
+		err = s.prepare(c, st)
+	}
 	if err != nil || s.pipe.skipping {
 		s.client.Skip(size)
 		return s.refuseInPipeline(err)
 	}
-	if st != nil {
-		s.prepare(c, st)
-	}
 	s.record(c, "D message", nil)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
-	s.due.push(c, expectation{kind: wire.Describe})
+	s.due.push(c, expectation{kind: wire.Describe, stmt: st})
 	s.pipe.touch(c)
 	return s.paced()
-}
-
-// whereIs is a server that has a statement, the one spoken to before others.
-func (s *Session) whereIs(st *statement) (*server, error) {
-	if s.cur != nil && (s.cur.stmts[st.name] == st || s.cur.Node == st.home) {
-		return s.cur, nil
-	}
-	if c := s.conns[st.home]; c != nil {
-		return c, nil
-	}
-	for _, c := range s.conns {
-		if c != nil && c.stmts[st.name] == st {
-			return c, nil
-		}
-	}
-	return s.mainServer()
 }
 
 func (s *Session) execute(size int) error {
@@ -475,6 +341,7 @@ func (s *Session) turnTo(c *server) error {
 		}
 	}
 	s.cur = c
+	s.tidy(c)
 	return nil
 }
 

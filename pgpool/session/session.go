@@ -60,6 +60,8 @@ type Session struct {
 	stmts     map[string]*statement
 	unnamed   *statement
 	spare     *statement // to be filled by the next unnamed one
+	changed   *statement // found to be described otherwise by the server asked last
+	params    []byte     // of the description that is being read
 	portals   map[string]*portal
 	marks     marks
 	path      *catalog.Path // of pathText, see lookup.go

@@ -249,17 +249,18 @@ func (s *Session) noteDiscardAll() {
 
 // forgetStatement forgets a prepared statement, or with no name all of them.
 func (s *Session) forgetStatement(name string) {
-	if name != "" {
-		delete(s.stmts, name)
-		for _, c := range s.conns {
-			if c != nil && c.Node == s.main {
-				delete(c.stmts, name)
-			}
+	main := s.conns[s.main]
+	for n, st := range s.stmts {
+		if name == "" || n == name {
+			s.outdated(st, main)
+			delete(s.stmts, n)
 		}
-		return
 	}
-	clear(s.stmts)
-	if main := s.conns[s.main]; main != nil {
+	switch {
+	case main == nil:
+	case name != "":
+		delete(main.stmts, name)
+	default:
 		clear(main.stmts)
 	}
 }

@@ -55,6 +55,7 @@ func (s *Session) simple(size int) error {
 	c.note(sql)
 	s.record(c, "", sql)
 	s.router.Send(v, choice.decision)
+	s.tidy(c)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
 	delete(c.stmts, "") // a Query ends it on the server

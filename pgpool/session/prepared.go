@@ -1,0 +1,294 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/wire"
+)
+
+// statement is a prepared statement of the client. It is prepared on a server
+// when first needed there.
+type statement struct {
+	name    string
+	frame   []byte // the client's Parse message
+	verdict *parser.Verdict
+	home    int    // the node that was sent the client's own Parse
+	seq     uint64 // the settings in force then: names are looked up by them
+
+	described bool  // the client has been told its parameters and columns
+	shape     shape // and these they were
+}
+
+func (st *statement) text() []byte {
+	_, rest, _ := wire.CString(st.frame[5:])
+	sql, _, _ := wire.CString(rest)
+	return sql
+}
+
+func (s *Session) lookup(name []byte) *statement {
+	if len(name) == 0 {
+		return s.unnamed
+	}
+	return s.stmts[string(name)]
+}
+
+// blank is a statement to be filled: one that recycle has put by, or a new one.
+func (s *Session) blank() *statement {
+	if st := s.spare; st != nil {
+		s.spare = nil
+		return st
+	}
+	return &statement{}
+}
+
+// recycle puts an unnamed statement by that another has replaced for good, once
+// nothing remembers it: most clients make one for each query.
+func (s *Session) recycle(st *statement) {
+	for _, c := range s.conns {
+		if c != nil && c.stmts[""] == st {
+			delete(c.stmts, "")
+		}
+	}
+	for _, p := range s.portals {
+		if p.stmt == st {
+			p.stmt = nil
+		}
+	}
+	if cap(st.frame) <= batchBytes {
+		s.spare = st
+	}
+}
+
+// place chooses the server for an execution of a prepared statement.
+func (s *Session) place(st *statement) (choice, error) {
+	if st == nil { // perhaps prepared by SQL, which only the main node knows
+		return s.choose(opaque, nil, true, 0)
+	}
+	ch, err := s.choose(st.verdict, st.text(), true, st.home+1)
+	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq {
+		return ch, err
+	}
+	// Prepared under other settings, names might mean something else now: it
+	// stays where it is known as it was meant.
+	if c := s.conns[st.home]; c != nil && c.stmts[st.name] == st && c != ch.server && !s.tx.open && !s.pipe.pinned {
+		c, err := s.ready(st.home)
+		if err != nil {
+			return choice{}, err
+		}
+		ch.server, ch.decision.Node = c, st.home
+	}
+	return ch, nil
+}
+
+// bring prepares on the chosen server what an execution of a statement needs. A
+// standby that knows the statement otherwise than the client does, as one that
+// lags behind a change of the schema, leaves it to the main node.
+func (s *Session) bring(st *statement, ch choice) (choice, error) {
+	for {
+		err := s.turnTo(ch.server)
+		if st != nil && err == nil && !s.pipe.skipping {
+			err = s.prepareNamed(ch.server, st.verdict)
+		}
+		if st != nil && err == nil && !s.pipe.skipping {
+			err = s.prepare(ch.server, st)
+		}
+		if err != errChanged || ch.server.Node == s.main {
+			return ch, err
+		}
+		if ch.server, err = s.mainServer(); err != nil {
+			return choice{}, err
+		}
+		ch.decision.Node, ch.decision.Balanced = s.main, false
+	}
+}
+
+// whereIs is a server that has a statement, the one spoken to before others.
+func (s *Session) whereIs(st *statement) (*server, error) {
+	if s.cur != nil && (s.cur.stmts[st.name] == st || s.cur.Node == st.home) {
+		return s.cur, nil
+	}
+	if c := s.conns[st.home]; c != nil {
+		return c, nil
+	}
+	for _, c := range s.conns {
+		if c != nil && c.stmts[st.name] == st {
+			return c, nil
+		}
+	}
+	return s.mainServer()
+}
+
+// has is what server c has prepared under a name, once it has done what it has
+// been sent; nil, nothing.
+func (s *Session) has(c *server, name string) *statement {
+	if s.due.server == c {
+		for i := len(s.due.list) - 1; i >= s.due.head; i-- {
+			switch x := &s.due.list[i]; {
+			case x.stmt == nil || x.stmt.name != name:
+			case x.kind == wire.Parse:
+				return x.stmt
+			case x.kind == wire.Close:
+				return nil
+			}
+		}
+	}
+	return c.stmts[name]
+}
+
+// makeRoom closes a statement that server c still has under a name, but the
+// client has not.
+func (s *Session) makeRoom(c *server, name string) {
+	if old := s.has(c, name); old != nil {
+		c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
+		s.due.push(c, expectation{kind: wire.Close, skip: true, stmt: old})
+	}
+}
+
+// prepare sends a statement's Parse to a server that lacks it. The client does
+// not see the reply unless it is an error. What the client knows of the statement
+// must be true there as well, else errChanged.
+func (s *Session) prepare(c *server, st *statement) error {
+	if s.has(c, st.name) == st {
+		return nil
+	}
+	if st.name != "" {
+		s.makeRoom(c, st.name)
+	}
+	s.recordStatement(c, "Parse: ", st)
+	s.send(c, st.frame)
+	s.due.push(c, expectation{kind: wire.Parse, skip: true, stmt: st})
+	s.pipe.touch(c)
+	if !st.described {
+		return nil
+	}
+	c.Send(&pgproto3.Describe{ObjectType: 'S', Name: st.name})
+	s.due.push(c, expectation{kind: wire.Describe, skip: true, stmt: st})
+	s.changed = nil
+	if err := s.cut(); err != nil {
+		return err
+	}
+	if s.changed == st {
+		c.closing = append(c.closing, st)
+		return errChanged
+	}
+	return nil
+}
+
+// errChanged is PostgreSQL's word for a statement whose columns are not what its
+// client believes: the values would be misread.
+var errChanged = &wire.Error{Severity: "ERROR", Code: "0A000", Message: "cached plan must not change result type"}
+
+// outdated notes that the client has done with a statement which servers other
+// than c may still have.
+func (s *Session) outdated(st *statement, c *server) {
+	for _, o := range s.conns {
+		if o != nil && o != c && st.name != "" && o.stmts[st.name] == st {
+			o.closing = append(o.closing, st)
+		}
+	}
+}
+
+// tidy closes on a server what the client has closed elsewhere.
+func (s *Session) tidy(c *server) {
+	for _, st := range c.closing {
+		if s.has(c, st.name) == st {
+			s.makeRoom(c, st.name)
+		}
+	}
+	c.closing = c.closing[:0]
+}
+
+// prepareNamed prepares on a server what a statement of SQL, as EXECUTE and
+// DEALLOCATE, calls by its name.
+func (s *Session) prepareNamed(c *server, v *parser.Verdict) error {
+	for _, name := range s.called(v) {
+		if named := s.stmts[name]; named != nil {
+			if err := s.prepare(c, named); err != nil || s.pipe.skipping {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// called are the prepared statements that a statement of SQL names, all of them
+// if it looks into their list.
+func (s *Session) called(v *parser.Verdict) []string {
+	switch {
+	case (v.Class == parser.Execute || v.Class == parser.Deallocate) && v.Name != "":
+		return []string{v.Name}
+	case len(s.stmts) > 0 && slices.ContainsFunc(v.Relations, listsStatements):
+		return slices.Sorted(maps.Keys(s.stmts))
+	case v.Inner != nil:
+		return s.called(v.Inner)
+	}
+	var names []string
+	for _, part := range v.Parts {
+		names = append(names, s.called(part)...)
+	}
+	return names
+}
+
+func listsStatements(n parser.Name) bool { return n.Name == "pg_prepared_statements" }
+
+// teach prepares on a server what a statement of SQL, as EXECUTE or DEALLOCATE,
+// calls by a name that the client knows from a Parse.
+func (s *Session) teach(c *server, v *parser.Verdict) error {
+	for _, name := range s.called(v) {
+		st := s.stmts[name]
+		if st == nil || c.stmts[name] == st {
+			continue
+		}
+		if c.stmts[name] != nil {
+			c.Send(&pgproto3.Close{ObjectType: 'S', Name: name})
+			delete(c.stmts, name)
+		}
+		s.recordStatement(c, "Parse: ", st)
+		s.send(c, st.frame)
+		if err := c.SendRaw(wire.Sync, nil); err != nil {
+			return err
+		}
+		if err := s.converse(c); err != nil {
+			return err
+		}
+		c.stmts[name] = st
+	}
+	return nil
+}
+
+// shape is a digest of a statement's parameters and columns, as Describe tells
+// them, without what may differ between nodes that are not copies of each other.
+type shape [sha256.Size]byte
+
+// noteParams takes the first half of a statement's description, shapeWith the
+// second: the bodies of ParameterDescription, and of RowDescription or NoData.
+func (s *Session) noteParams(body []byte) { s.params = append(s.params[:0], body...) }
+
+func (s *Session) shapeWith(body []byte) shape {
+	text := s.params
+	for rest := body[min(2, len(body)):]; len(rest) > 0; {
+		name, field, ok := wire.CString(rest)
+		if !ok || len(field) < columnSize {
+			break
+		}
+		text = append(append(text, name...), 0)
+		text = append(text, field[columnType:columnSize]...)
+		rest = field[columnSize:]
+	}
+	text = binary.BigEndian.AppendUint32(text, uint32(len(body)))
+	s.params = text[:0]
+	return sha256.Sum256(text)
+}
+
+// A column behind its name: the table and column it stems from, then type, length,
+// modifier and format.
+const (
+	columnType = 6
+	columnSize = 18
+)
