@@ -2,6 +2,8 @@ package pgpool_test
 
 import (
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func TestReadsAreSpread(t *testing.T) {
@@ -15,5 +17,20 @@ func TestReadsAreSpread(t *testing.T) {
 	}
 	if count[0] != 0 || count[1] < 10 || count[2] < 10 {
 		t.Errorf("reads per node: %v", count)
+	}
+}
+
+func TestCopyIn(t *testing.T) {
+	f := usual(t)
+	c := f.connect()
+	if _, err := c.Exec(t.Context(), "create table t (i int, s text)"); err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]any
+	for i := range 10000 {
+		rows = append(rows, []any{i, "some text in each row"})
+	}
+	if n, err := c.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"i", "s"}, pgx.CopyFromRows(rows)); err != nil || n != int64(len(rows)) {
+		t.Fatal(n, err)
 	}
 }

@@ -141,6 +141,12 @@ func (s *Session) follow() error {
 // statement shall find it.
 func (s *Session) ready(node int) (*server, error) {
 	c := s.conns[node]
+	if c != nil && node == s.main && c != s.due.server && c.Stirred() {
+		// Perhaps its end: had the client waited a moment it would know by now.
+		if err := s.unasked(c); err != nil {
+			return nil, err
+		}
+	}
 	if c != nil && c.HungUp() && !(s.tx.open && (node == s.main || c == s.half.server)) && c != s.due.server {
 		c.Taint()
 		s.drop(c)
@@ -330,7 +336,10 @@ func (s *Session) ownWord(err error) (*wire.Error, error) {
 	var word *wire.Error
 	var no *backend.Refusal
 	var bad *backend.Error
+	var said *ended
 	switch {
+	case errors.As(err, &said):
+		return nil, err
 	case errors.As(err, &no):
 		w := *no.Said
 		w.Severity = "ERROR"
