@@ -40,7 +40,11 @@ func (s *Server) Start(ctx context.Context) error {
 	s.owner.Wait(first, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && !n.Assumed || n.Probed() })
 	cancel()
 	for _, ln := range s.listeners {
-		s.doors.Go(func() { s.accept(ln) })
+		s.doors.Add(1)
+		s.engine.Go(func(t *wire.Task) {
+			defer s.doors.Done()
+			s.accept(t, ln)
+		})
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("pgpool-II successfully started. version %s", Version))
 	return nil
@@ -65,16 +69,28 @@ func (s *Server) listen(c *conf.Config) error {
 		if err != nil {
 			return fmt.Errorf("could not listen on %s: %w", net.JoinHostPort(a, strconv.Itoa(c.Port)), err)
 		}
-		s.listeners = append(s.listeners, ln)
+		if err := s.adopt(ln); err != nil {
+			return err
+		}
 	}
 	for _, dir := range c.UnixSocketDirectories {
 		ln, err := listenUnix(dir+"/.s.PGSQL."+strconv.Itoa(c.Port), os.FileMode(c.UnixSocketPermissions), c.UnixSocketGroup)
 		if err != nil {
 			return fmt.Errorf("could not listen on the Unix socket in %s: %w", dir, err)
 		}
-		s.listeners = append(s.listeners, ln)
+		if err := s.adopt(ln); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (s *Server) adopt(ln net.Listener) error {
+	l, err := s.engine.Listen(ln)
+	if err == nil {
+		s.listeners = append(s.listeners, l)
+	}
+	return err
 }
 
 func listenTCP(host string, port, backlog int) (net.Listener, error) {
@@ -129,12 +145,15 @@ func chgrp(path, group string) error {
 	return os.Chown(path, -1, gid)
 }
 
-func (s *Server) accept(ln net.Listener) {
+func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 	c := s.config.Load()
 	waiting := c.NumInitChildren * c.ListenBacklogMultiplier
 	for delay := time.Duration(0); ; {
-		s.shared.Slots.AwaitRoom(waiting)
-		nc, err := ln.Accept()
+		err := s.shared.Slots.AwaitRoom(t, waiting)
+		var client *wire.Conn
+		if err == nil {
+			client, err = ln.Accept(t)
+		}
 		if err != nil {
 			if s.closing.Load() || errors.Is(err, net.ErrClosed) {
 				return
@@ -142,14 +161,14 @@ func (s *Server) accept(ln net.Listener) {
 			// Most likely out of descriptors: those who are served may leave some.
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not accept a client", slog.Any("err", err))
-			time.Sleep(delay)
+			t.Block(func() { time.Sleep(delay) })
 			continue
 		}
 		delay = 0
 		s.clients.Add(1)
 		s.engine.Go(func(t *wire.Task) {
 			defer s.clients.Done()
-			s.shared.Serve(t, nc)
+			s.shared.Serve(t, client)
 		})
 	}
 }

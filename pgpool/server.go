@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -56,7 +55,7 @@ type Server struct {
 	shared  *session.Shared
 	config  atomic.Pointer[session.Current]
 
-	listeners []net.Listener
+	listeners []*wire.Listener
 	port      int
 
 	reloadMu sync.Mutex

@@ -488,7 +488,7 @@ func (s *Session) listServers() {
 // welcome completes the login towards the client.
 func (s *Session) welcome() error {
 	c := s.conns[s.main]
-	if err := auth.SendOK(s); err != nil {
+	if err := s.client.Send(&pgproto3.AuthenticationOk{}); err != nil { // in one burst with what follows
 		return err
 	}
 	for _, p := range c.Params() {

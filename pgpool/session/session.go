@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -71,21 +72,15 @@ type Session struct {
 	discarded bool // DISCARD ALL has run on the main server; the others are to follow
 }
 
-// Serve holds the whole conversation with the client behind nc and returns when
-// it is over. A panic ends this session alone.
-func (sh *Shared) Serve(task *wire.Task, nc net.Conn) {
-	s := &Session{Shared: sh, task: task, main: -1, rnd: rand.Float64, log: sh.Log}
-	s.host, s.port = peer(nc)
+// Serve holds the whole conversation with a client, closes the connection, and
+// returns when all is over. A panic ends this session alone.
+func (sh *Shared) Serve(task *wire.Task, client *wire.Conn) {
+	s := &Session{Shared: sh, task: task, client: client, main: -1, rnd: rand.Float64, log: sh.Log}
+	s.host, s.port = peer(client)
 	sh.present.Store(s.task, struct{}{})
 	defer sh.present.Delete(s.task)
-	client, err := sh.Engine.Adopt(nc)
-	if err != nil {
-		s.log.LogAttrs(ctx, eventlog.Warning, "could not accept a client", slog.Any("err", err))
-		return
-	}
 	client.Mark(func(err error) error { return &ClientGone{err} })
 	client.Attach(s.task)
-	s.client = client
 	s.setConfig(sh.Config())
 	defer s.leave()
 	defer func() {
@@ -102,9 +97,9 @@ func (sh *Shared) Serve(task *wire.Task, nc net.Conn) {
 }
 
 // peer tells a client's address in the original's words.
-func peer(nc net.Conn) (host, port string) {
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		return a.IP.String(), fmt.Sprint(a.Port)
+func peer(client *wire.Conn) (host, port string) {
+	if a, ok := client.RemoteAddr().(*net.TCPAddr); ok {
+		return a.IP.String(), strconv.Itoa(a.Port)
 	}
 	return "[local]", ""
 }
@@ -149,6 +144,9 @@ func (s *Session) dispatch(typ byte, size int) error {
 		s.message("Terminate", "")
 		return errGoodbye
 	case wire.CopyData, wire.CopyDone, wire.CopyFail:
+		if !s.due.empty() { // perhaps a COPY, whose data the client sends without waiting to be asked
+			return s.cut()
+		}
 		// Left over from a COPY that failed: PostgreSQL passes them over too.
 		return s.client.Discard(size)
 	}

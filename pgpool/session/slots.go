@@ -106,7 +106,7 @@ type Table struct {
 	slots   []*Slot
 	free    []*Slot
 	queue   []*waiter
-	shorter sync.Cond // the queue has become so
+	blocked []*wire.Task // to be woken when the queue has become shorter
 	closed  bool
 }
 
@@ -117,27 +117,37 @@ type waiter struct {
 
 // NewTable makes a table of limit slots.
 func NewTable(limit int, now time.Time) *Table {
-	t := &Table{limit: limit, started: now}
-	t.shorter.L = &t.mu
-	return t
+	return &Table{limit: limit, started: now}
 }
 
-// AwaitRoom blocks while so many clients wait for a slot that the next one had
+// AwaitRoom waits while so many clients wait for a slot that the next one had
 // better wait in the kernel's queue. After Close it returns at once.
-func (t *Table) AwaitRoom(waiting int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for len(t.queue) >= waiting && !t.closed {
-		t.shorter.Wait()
+func (t *Table) AwaitRoom(task *wire.Task, waiting int) error {
+	return task.WaitFor(func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		room := len(t.queue) < waiting || t.closed
+		if !room && !slices.Contains(t.blocked, task) {
+			t.blocked = append(t.blocked, task)
+		}
+		return room
+	})
+}
+
+// shorter wakes who waits for the queue to become shorter; the lock is held.
+func (t *Table) shorter() {
+	for _, task := range t.blocked {
+		task.Wake()
 	}
+	t.blocked = t.blocked[:0]
 }
 
 // Close ends all waits of AwaitRoom.
 func (t *Table) Close() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.closed = true
-	t.mu.Unlock()
-	t.shorter.Broadcast()
+	t.shorter()
 }
 
 // Limit is the number of slots.
@@ -164,7 +174,7 @@ func (t *Table) Acquire(task *wire.Task, client *wire.Conn, reserved int) (*Slot
 	for i, q := range t.queue {
 		if q == w {
 			t.queue = append(t.queue[:i], t.queue[i+1:]...)
-			t.shorter.Broadcast()
+			t.shorter()
 			break
 		}
 	}
@@ -206,7 +216,7 @@ func (t *Table) Release(s *Slot) {
 	if len(t.queue) > 0 {
 		w := t.queue[0]
 		t.queue = t.queue[1:]
-		t.shorter.Broadcast()
+		t.shorter()
 		w.slot.Store(s)
 		w.task.Wake()
 		return

@@ -93,9 +93,19 @@ func (e *Engine) Adopt(nc net.Conn) (*Conn, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T has no file descriptor", nc)
 	}
-	raw, err := sc.SyscallConn()
+	fd, err := duplicate(sc)
 	if err != nil {
 		return nil, err
+	}
+	return e.own(fd, nc.LocalAddr(), nc.RemoteAddr()) // options such as TCP_NODELAY belong to the socket, so they stay
+}
+
+// duplicate gives the socket a second descriptor, which the runtime does not
+// know of.
+func duplicate(sc syscall.Conn) (int, error) {
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
 	}
 	fd := -1
 	ctlErr := raw.Control(func(old uintptr) {
@@ -106,22 +116,18 @@ func (e *Engine) Adopt(nc net.Conn) (*Conn, error) {
 		}
 		fd = int(r)
 	})
-	if err := errors.Join(ctlErr, err); err != nil {
-		return nil, err
-	}
-	if tc, ok := nc.(*net.TCPConn); ok {
-		tc.SetNoDelay(true) // options belong to the socket, so the duplicate shares them
-	}
-	c := &Conn{
-		engine: e, fd: fd, gen: e.gen.Add(1),
-		local: nc.LocalAddr(), remote: nc.RemoteAddr(),
-	}
-	c.state.Store(readable) // bytes may come before a loop is told
+	return fd, errors.Join(ctlErr, err)
+}
+
+// own makes a Conn of a socket that does not block. On an error fd is closed.
+func (e *Engine) own(fd int, local, remote net.Addr) (*Conn, error) {
 	slot, err := e.slot(fd)
 	if err != nil {
 		syscall.Close(fd)
 		return nil, err
 	}
+	c := &Conn{engine: e, fd: fd, gen: e.gen.Add(1), local: local, remote: remote}
+	c.state.Store(readable) // bytes may come before a loop is told
 	slot.Store(c)
 	return c, nil
 }

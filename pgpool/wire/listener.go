@@ -1,0 +1,115 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Listener accepts connections straight into an engine. What is set on its
+// socket, such as TCP_NODELAY and keep-alive, every connection inherits, so that
+// taking one in costs little more than accept(2).
+type Listener struct {
+	conn *Conn // the listening socket, as something to wait for
+	unix bool
+	addr net.Addr
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// Listen takes a TCP or Unix listener out of the runtime's poller and into this
+// engine. ln is closed; a Unix socket's file stays until Close.
+func (e *Engine) Listen(ln net.Listener) (*Listener, error) {
+	l := &Listener{addr: ln.Addr()}
+	if u, ok := ln.(*net.UnixListener); ok {
+		l.unix = true
+		u.SetUnlinkOnClose(false)
+	}
+	defer ln.Close()
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("%T has no file descriptor", ln)
+	}
+	fd, err := duplicate(sc)
+	if err != nil {
+		return nil, err
+	}
+	if !l.unix {
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
+	}
+	l.conn, err = e.own(fd, ln.Addr(), nil)
+	return l, err
+}
+
+// Addr is where it listens.
+func (l *Listener) Addr() net.Addr { return l.addr }
+
+// Accept waits for the next connection. It is for one task. After Close it
+// returns net.ErrClosed; any other error may pass, as when descriptors run out.
+func (l *Listener) Accept(t *Task) (*Conn, error) {
+	l.conn.Attach(t)
+	for {
+		l.mu.Lock()
+		closed := l.closed
+		l.mu.Unlock()
+		if closed {
+			l.conn.Close()
+			return nil, net.ErrClosed
+		}
+		l.conn.state.And(^uint32(readable)) // before the call, lest news that arrive during it be lost
+		fd, sa, err := syscall.Accept4(l.conn.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			l.conn.state.Or(readable) // there may be more
+			t.breathe()
+			return l.conn.engine.own(fd, l.addr, address(sa))
+		case errors.Is(err, syscall.EAGAIN):
+			if err := t.Wait(l.conn); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
+		case errors.Is(err, syscall.EINVAL): // shut down
+			l.mu.Lock()
+			l.closed = true
+			l.mu.Unlock()
+		default:
+			l.conn.state.Or(readable)
+			return nil, err
+		}
+	}
+}
+
+// Close ends listening; the task in Accept closes the socket. Safe for all
+// goroutines.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if u, ok := l.addr.(*net.UnixAddr); ok && l.unix {
+		syscall.Unlink(u.Name)
+	}
+	l.conn.Shutdown() // refuses newcomers at once, and wakes Accept
+	if t := l.conn.task.Load(); t != nil {
+		t.Wake()
+		return nil
+	}
+	return l.conn.Close() // nobody has ever accepted
+}
+
+// address is a peer's address; nil for Unix sockets, whose peers have none.
+func address(sa syscall.Sockaddr) net.Addr {
+	switch a := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return &net.TCPAddr{IP: net.IP(a.Addr[:]), Port: a.Port}
+	case *syscall.SockaddrInet6:
+		return &net.TCPAddr{IP: net.IP(a.Addr[:]), Port: a.Port}
+	}
+	return nil
+}
