@@ -59,7 +59,9 @@ func describe(v *Verdict, indent string) string {
 	list("relations", v.Relations)
 	list("functions", v.Functions)
 	list("operators", v.Operators)
+	list("types", v.Types)
 	list("written", v.Written)
+	one("database", v.Database)
 	for _, o := range v.Creates {
 		how := ""
 		if o.Temp {

@@ -197,7 +197,7 @@ func (v *Verdict) join(part *Verdict) {
 // measure estimates the memory the verdict holds.
 func (v *Verdict) measure() {
 	n := 512 + len(v.Text) + len(v.Name)
-	for _, list := range [][]Name{v.Relations, v.Functions, v.Operators, v.Written, v.Drops} {
+	for _, list := range [][]Name{v.Relations, v.Functions, v.Operators, v.Types, v.Written, v.Drops} {
 		for _, name := range list {
 			n += 48 + len(name.Schema) + len(name.Name)
 		}

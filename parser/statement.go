@@ -234,6 +234,16 @@ func (w *walker) creates(r *pg.RangeVar, end pg.OnCommitAction) {
 	})
 }
 
+// createsInTemp adds a type or function, if the session alone will have it; else
+// the catalog cache is out of date.
+func (w *walker) createsInTemp(n Name) {
+	if n.Schema == "pg_temp" {
+		w.v.Creates = append(w.v.Creates, Object{Name: n, Temp: true})
+	} else {
+		w.v.Catalog = true
+	}
+}
+
 // ddlDone: the catalog cache is out of date, unless only temporary relations are concerned.
 func (w *walker) ddlDone() {
 	for _, o := range w.v.Creates {
@@ -252,6 +262,34 @@ func (w *walker) ddl(n *pg.Node) {
 		w.creates(x.CreateStmt.Relation, x.CreateStmt.Oncommit)
 		w.below(n)
 		w.ddlDone()
+	case *pg.Node_CompositeTypeStmt:
+		w.createsInTemp(rangeName(x.CompositeTypeStmt.Typevar))
+		w.below(x.CompositeTypeStmt)
+	case *pg.Node_CreateEnumStmt:
+		w.createsInTemp(lastTwo(x.CreateEnumStmt.TypeName))
+	case *pg.Node_CreateRangeStmt:
+		w.createsInTemp(lastTwo(x.CreateRangeStmt.TypeName))
+		w.below(x.CreateRangeStmt)
+	case *pg.Node_CreateDomainStmt:
+		w.createsInTemp(lastTwo(x.CreateDomainStmt.Domainname))
+		w.below(x.CreateDomainStmt)
+	case *pg.Node_CreateFunctionStmt:
+		w.createsInTemp(lastTwo(x.CreateFunctionStmt.Funcname))
+		w.below(x.CreateFunctionStmt)
+	case *pg.Node_CreatedbStmt:
+		for _, o := range x.CreatedbStmt.Options {
+			if d := o.GetDefElem(); d.GetDefname() == "template" {
+				v.Database = d.GetArg().GetString_().GetSval()
+			}
+		}
+	case *pg.Node_DropdbStmt:
+		v.Database = x.DropdbStmt.Dbname
+	case *pg.Node_AlterDatabaseStmt:
+		for _, o := range x.AlterDatabaseStmt.Options {
+			if o.GetDefElem().GetDefname() == "tablespace" {
+				v.Database = x.AlterDatabaseStmt.Dbname
+			}
+		}
 	case *pg.Node_CreateTableAsStmt:
 		s := x.CreateTableAsStmt
 		w.node(s.Query)
@@ -268,6 +306,10 @@ func (w *walker) ddl(n *pg.Node) {
 		w.drop(x.DropStmt)
 	case *pg.Node_RenameStmt:
 		s := x.RenameStmt
+		if s.RenameType == pg.ObjectType_OBJECT_DATABASE {
+			v.Database = s.Subname
+			break
+		}
 		v.Catalog = true
 		if s.Relation != nil {
 			v.Relations = addName(v.Relations, rangeName(s.Relation))
@@ -279,7 +321,7 @@ func (w *walker) ddl(n *pg.Node) {
 		}
 	case *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt, *pg.Node_CommentStmt, *pg.Node_SecLabelStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_AlterSystemStmt,
-		*pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_AlterDatabaseStmt, *pg.Node_AlterDatabaseSetStmt, *pg.Node_IndexStmt,
+		*pg.Node_AlterDatabaseSetStmt, *pg.Node_IndexStmt,
 		*pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt,
 		*pg.Node_CreatePublicationStmt, *pg.Node_AlterPublicationStmt, *pg.Node_CreateTrigStmt:
 		// None of these changes what a name stands for.

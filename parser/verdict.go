@@ -49,12 +49,21 @@ type Verdict struct {
 	// Functions are all functions called by name. Operators are those used that
 	// are not plain arithmetic or comparison.
 	Functions, Operators []Name
+	// Types are those it casts to, but for those written as pg_catalog's (as the
+	// grammar does with int, varchar and the like).
+	Types []Name
 	// Written are the relations the statement writes or locks, as far as the text
 	// shows: targets of INSERT, UPDATE, MERGE, TRUNCATE, COPY FROM; for DELETE, for
 	// writing WITH and for locking clauses every relation named.
 	Written []Name
 
-	// Creates, Drops and Renames tell of relations made, dropped and renamed.
+	// Database is the one that nobody else may be connected to while the statement
+	// runs: DROP DATABASE, CREATE DATABASE with a template, ALTER DATABASE RENAME TO
+	// and SET TABLESPACE.
+	Database string
+
+	// Creates, Drops and Renames tell of relations made, dropped and renamed. Types
+	// and functions made in pg_temp are among Creates.
 	Creates []Object
 	Drops   []Name
 	Renames []Rename

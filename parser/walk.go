@@ -104,6 +104,9 @@ func (w *walker) node(n *pg.Node) {
 	case *pg.Node_TypeCast:
 		w.node(x.TypeCast.Arg)
 		w.typeName(x.TypeCast.TypeName)
+		if n := lastTwo(x.TypeCast.TypeName.GetNames()); n.Schema != "pg_catalog" {
+			w.v.Types = addName(w.v.Types, n)
+		}
 	case *pg.Node_SubLink:
 		w.node(x.SubLink.Testexpr)
 		w.operator(x.SubLink.OperName)

@@ -138,6 +138,12 @@ func (p *Pool) Drain(node int) {
 	p.drop(func(c *Conn) bool { return node < 0 || c.Node == node })
 }
 
+// Leave closes every idle connection to a database, on all nodes: somebody wants
+// to drop or rename it. A server takes a moment to see them go, and waits for it.
+func (p *Pool) Leave(database string) {
+	p.drop(func(c *Conn) bool { return c.key.Database == database })
+}
+
 func (p *Pool) drop(which func(*Conn) bool) {
 	for _, c := range p.takeOut(which) {
 		c.Bye()

@@ -357,10 +357,8 @@ func (in Input) read() Decision {
 		return in.home(ReasonCatalog, n.String())
 	}
 	if r.CheckTemp.Catalog() || r.CheckTemp.Trace() {
-		for _, n := range v.Relations {
-			if s.Temp(n) {
-				return in.home(ReasonTemporary, n.String())
-			}
+		if n, is := s.own(v); is {
+			return in.home(ReasonTemporary, n.String())
 		}
 	}
 	if n := f.Unlogged; n.Name != "" && r.CheckUnlogged {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"strings"
 
 	"pgpool-go/parser"
 )
@@ -159,6 +160,34 @@ func (s *Session) Temp(n parser.Name) bool {
 		return true
 	}
 	return n.Schema == "" && slices.ContainsFunc(s.now.vars.temps, func(t temp) bool { return t.name == n.Name })
+}
+
+// own finds what a statement names, or may look up by a name that is not in its
+// text, and only this session has.
+func (s *Session) own(v *parser.Verdict) (parser.Name, bool) {
+	for _, n := range v.Relations {
+		if s.Temp(n) {
+			return n, true
+		}
+	}
+	some := len(s.now.vars.temps) > 0
+	for _, n := range v.Types {
+		if s.Temp(n) || some && strings.HasPrefix(n.Name, "reg") {
+			return n, true
+		}
+	}
+	for _, n := range v.Functions {
+		if n.Schema == "pg_temp" || some && takesName(n.Name) {
+			return n, true
+		}
+	}
+	return parser.Name{}, false
+}
+
+// takesName tells the built-in functions that take the name of an object.
+func takesName(function string) bool {
+	return strings.HasPrefix(function, "to_reg") || function == "pg_get_serial_sequence" ||
+		strings.HasPrefix(function, "has_") && strings.HasSuffix(function, "_privilege")
 }
 
 // OwnTemp tells which temporary relations the session has now.

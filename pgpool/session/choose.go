@@ -27,6 +27,9 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if err := s.follow(); err != nil {
 		return choice{}, err
 	}
+	if v.Database != "" {
+		s.Pool.Leave(v.Database)
+	}
 	d := route.Route(route.Input{
 		Verdict: v, Text: text, Facts: s.facts(v), Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules,
 		Extended: extended, Random: s.rnd(), Home: home, Prepared: s.prepared(v), Process: s.process(v),
