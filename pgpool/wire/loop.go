@@ -19,6 +19,7 @@ type loop struct {
 
 	ready []*Task // to be run in this turn
 	later []*Task // have had their share of this turn
+	idle  []*coroutine
 
 	mu       sync.Mutex
 	injected []*Task // woken by other goroutines
@@ -82,6 +83,9 @@ func (l *loop) run() {
 	for {
 		n, errno := l.wait(events[:])
 		if l.closed.Load() {
+			for _, co := range l.idle {
+				co.stop()
+			}
 			return
 		}
 		if errno == syscall.EINTR {
@@ -149,7 +153,7 @@ func (l *loop) deliver(ev *syscall.EpollEvent) {
 	t := c.task.Load()
 	switch {
 	case t == nil:
-	case t.loop == l && t.next != nil:
+	case t.loop == l && t.body != nil:
 		if !t.queued.Swap(true) {
 			l.ready = append(l.ready, t)
 		}

@@ -19,9 +19,10 @@ type Task struct {
 	queued atomic.Bool // due to run
 
 	// Of a coroutine:
-	next  func() (struct{}, bool) // goes on
-	yield func(struct{}) bool     // gives the loop its thread back
-	turns int                     // reads since it went on
+	body  func(*Task)
+	co    *coroutine // once it has begun
+	turns int        // reads since it went on
+	over  bool
 
 	token chan struct{} // of a goroutine: one token when something may have happened
 }
@@ -31,12 +32,45 @@ const maxTurns = 64
 
 // Go runs f as a task of its own.
 func (e *Engine) Go(f func(*Task)) {
-	t := &Task{loop: e.pick()}
-	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
-		t.yield = yield
-		f(t)
-	})
+	t := &Task{loop: e.pick(), body: f}
 	t.Wake()
+}
+
+// coroutine carries one task after the other: its stack has grown to what a
+// conversation needs, which a new one would have to do again.
+type coroutine struct {
+	next  func() (struct{}, bool) // goes on
+	stop  func()
+	yield func(struct{}) bool // gives the loop its thread back
+	task  *Task
+}
+
+// maxIdle bounds the coroutines kept for tasks to come.
+const maxIdle = 128
+
+func (l *loop) coroutine() *coroutine {
+	if n := len(l.idle); n > 0 {
+		co := l.idle[n-1]
+		l.idle = l.idle[:n-1]
+		return co
+	}
+	co := &coroutine{}
+	co.next, co.stop = iter.Pull(func(yield func(struct{}) bool) {
+		co.yield = yield
+		for {
+			t := co.task
+			t.body(t)
+			t.over, t.co, co.task = true, nil, nil
+			if len(l.idle) >= maxIdle {
+				return
+			}
+			l.idle = append(l.idle, co)
+			if !yield(struct{}{}) {
+				return
+			}
+		}
+	})
+	return co
 }
 
 // NewTask makes the calling goroutine a task. Conn.Attach gives it connections.
@@ -44,15 +78,23 @@ func (e *Engine) NewTask() *Task {
 	return &Task{loop: e.pick(), token: make(chan struct{}, 1)}
 }
 
+// resume lets t go on until it waits. Only its loop calls it.
 func (t *Task) resume() {
+	if t.over {
+		return // a late wake-up
+	}
+	if t.co == nil {
+		t.co = t.loop.coroutine()
+		t.co.task = t
+	}
 	t.turns = 0
-	t.next()
+	t.co.next()
 }
 
 // park waits until the task is woken.
 func (t *Task) park() {
-	if t.yield != nil {
-		t.yield(struct{}{})
+	if t.co != nil {
+		t.co.yield(struct{}{})
 		return
 	}
 	<-t.token
@@ -60,7 +102,7 @@ func (t *Task) park() {
 
 // breathe lets others run if the task has been busy for long.
 func (t *Task) breathe() {
-	if t.turns++; t.turns < maxTurns || t.yield == nil {
+	if t.turns++; t.turns < maxTurns || t.co == nil {
 		return
 	}
 	if !t.queued.Swap(true) {
@@ -71,7 +113,7 @@ func (t *Task) breathe() {
 
 // Wake makes the task look at what it waits for. Safe for all goroutines.
 func (t *Task) Wake() {
-	if t.next != nil {
+	if t.body != nil {
 		if !t.queued.Swap(true) {
 			t.loop.inject(t)
 		}
@@ -85,7 +127,7 @@ func (t *Task) Wake() {
 
 // Block runs f, which may block, without holding up other tasks.
 func (t *Task) Block(f func()) {
-	if t.yield == nil {
+	if t.co == nil {
 		f()
 		return
 	}
