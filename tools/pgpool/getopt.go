@@ -10,13 +10,12 @@ type option struct {
 	long  string
 	short byte // 0: none
 	value bool
-	// only lets the short form be refused where the long one is accepted, as the
-	// pcp tools do: one table of long options, each tool its own short ones.
+	// longOnly has the short form refused where the long one is accepted: the pcp
+	// tools share one table of long options, each with its own short ones.
 	longOnly bool
 }
 
-// refusal is why a command line was not accepted: text for stderr, and whether
-// the whole help follows or what else the tool does in that case.
+// refusal is why a command line was not accepted, in the words for stderr.
 type refusal struct{ text string }
 
 func (r *refusal) Error() string { return r.text }

@@ -110,15 +110,14 @@ func run(argv []string, in *os.File, out, stderr io.Writer) int {
 
 	code := 0
 	app := &cli.App{
-		Name:            t.name,
-		HideHelp:        true, // the help is the original's, see each tool
-		HideVersion:     true,
-		Flags:           flags(t.options),
-		Writer:          out,
-		ErrWriter:       stderr,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
-		CommandNotFound: nil,
+		Name:           t.name,
+		HideHelp:       true, // the help is the original's, see each tool
+		HideVersion:    true,
+		Flags:          flags(t.options),
+		Writer:         out,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(options *cli.Context) error {
 			c.options = options
 			code = t.run(c)

@@ -225,7 +225,7 @@ func (s *site) foreground(t *testing.T) (cmd *exec.Cmd, said func() string) {
 	}
 	cmd = exec.Command(self, append(append([]string{}, s.args...), "-n")...)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), asTool+"=pgpool", "NOTIFY_SOCKET="+socket)
+	cmd.Env = append(os.Environ(), asTool+"=pgpool", "GORACE=atexit_sleep_ms=0", "NOTIFY_SOCKET="+socket)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {

@@ -126,7 +126,7 @@ func TestPrompt(t *testing.T) {
 		t.Run(c.tool, func(t *testing.T) {
 			front, tty := terminal(t)
 			cmd := exec.Command(self, strings.Fields(c.args)...)
-			cmd.Env = append(os.Environ(), asTool+"="+c.tool, "PCPPASSFILE=/nonexistent")
+			cmd.Env = append(os.Environ(), asTool+"="+c.tool, "GORACE=atexit_sleep_ms=0", "PCPPASSFILE=/nonexistent")
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			if err := cmd.Start(); err != nil {
