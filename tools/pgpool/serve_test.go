@@ -253,6 +253,12 @@ func (s *site) foreground(t *testing.T) (cmd *exec.Cmd, said func() string) {
 	return cmd, said
 }
 
+// waitFor waits for the end of a server, by force if it takes too long.
+func waitFor(cmd *exec.Cmd) error {
+	defer time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }).Stop()
+	return cmd.Wait()
+}
+
 func TestSignals(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
@@ -278,7 +284,7 @@ func TestSignals(t *testing.T) {
 			if got := said(); got != "STOPPING=1" {
 				t.Errorf("systemd is told %q", got)
 			}
-			if err := cmd.Wait(); err != nil {
+			if err := waitFor(cmd); err != nil {
 				t.Error(err)
 			}
 			if s.pid(t) != 0 || s.answers() {
@@ -309,7 +315,7 @@ func TestPatience(t *testing.T) {
 		t.Errorf("systemd is told %q", got)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() { ended <- waitFor(cmd) }()
 	select {
 	case err := <-ended:
 		t.Fatalf("did not wait for the client: %v", err)
