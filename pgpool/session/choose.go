@@ -282,17 +282,11 @@ func (s *Session) converse(c *server) error {
 	}
 	var refused error
 	for {
-		typ, size, ok, err := c.Peek()
+		typ, body, err := s.frame(c)
 		if err != nil {
 			return err
 		}
-		if !ok || size > c.Buffered() {
-			if err := s.fillTo(c, size); err != nil {
-				return err
-			}
-			continue
-		}
-		body := c.Bytes()[5:size]
+		size := 5 + len(body)
 		switch typ {
 		case wire.ErrorResponse:
 			refused = s.refusal(c, body)

@@ -101,6 +101,11 @@ func (s *Session) copyControl(c *server, data int) (bool, error) {
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
 		return false, err
 	}
+	if s.due.first().kind == wire.Execute { // whose completion a server keeps until it is asked for it
+		if err := c.SendRaw(wire.Flush, nil); err != nil {
+			return false, err
+		}
+	}
 	return true, c.Flush()
 }
 

@@ -3,11 +3,14 @@ package session
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -497,8 +500,69 @@ func (s *Session) refuseInPipeline(err error) error {
 		return nil
 	}
 	s.pipe.skipping, s.pipe.failed = true, true
-	s.poisonIfOpen()
+	if err := s.failPipeline(); err != nil {
+		return err
+	}
 	return s.client.Send(word.Response())
+}
+
+// failPipeline makes the main server fail what the pipeline has done there, as
+// it would have if the error just answered were its own: otherwise Sync would
+// commit it.
+func (s *Session) failPipeline() error {
+	main := s.conns[s.main]
+	if main == nil || !slices.Contains(s.pipe.touched, main) {
+		s.poisonIfOpen()
+		return nil
+	}
+	if err := main.Send(&pgproto3.Parse{Query: "pgpool: a message of this pipeline was refused"}, &pgproto3.Flush{}); err != nil {
+		return err
+	}
+	if err := main.Flush(); err != nil {
+		return err
+	}
+	delete(main.stmts, "")
+	for {
+		typ, body, err := s.frame(main)
+		if err != nil {
+			return err
+		}
+		switch typ {
+		case wire.ErrorResponse:
+			var no *backend.Refusal
+			if err := s.refusal(main, body); !errors.As(err, &no) {
+				return err
+			}
+			s.router.Failed(0)
+			main.Skip(5 + len(body))
+			return nil
+		case wire.ParameterStatus:
+			main.NoteParam(body)
+		case wire.NoticeResponse, wire.Notification:
+		default:
+			return s.outOfPlace(main, typ)
+		}
+		main.Skip(5 + len(body))
+	}
+}
+
+// frame waits for a server's next control message, which is left unconsumed.
+func (s *Session) frame(c *server) (typ byte, body []byte, err error) {
+	for {
+		typ, size, ok, err := c.Peek()
+		if err != nil {
+			return 0, nil, err
+		}
+		if ok && size <= c.Buffered() {
+			return typ, c.Bytes()[5:size], nil
+		}
+		if size > answerLimit {
+			return 0, nil, &backend.Error{Node: c.Node, Err: &wire.FrameError{Type: typ, Length: uint32(size)}}
+		}
+		if err := s.fillTo(c, size); err != nil {
+			return 0, nil, err
+		}
+	}
 }
 
 func objectDetail(kind byte, name []byte) string {

@@ -1,0 +1,14 @@
+package pgpool
+
+import (
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/session"
+)
+
+// What the tests look at from within.
+
+func (s *Server) Idle() []backend.Idle        { return s.pool.List() }
+func (s *Server) DrainPool()                  { s.pool.Drain(-1) }
+func (s *Server) Slots() *session.Table       { return s.shared.Slots }
+func (s *Server) Snapshot() *cluster.Snapshot { return s.owner.Now() }
