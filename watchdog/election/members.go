@@ -1,0 +1,128 @@
+package election
+
+import (
+	"slices"
+	"time"
+)
+
+// leaveLimit is how long a node that stops waits for its own removal.
+const leaveLimit = 5 * time.Second
+
+// changeVoters makes at most one change of the voters, in a joint set; N, the
+// new set alone, follows when both have it. Nothing but the leader's own eyes
+// counts, and a quorum must agree: a node is never removed by those that only
+// cannot hear it.
+func (t *step) changeVoters() {
+	for i := range t.peers {
+		p := &t.peers[i]
+		if p.id == t.opts.ID {
+			continue
+		}
+		voter, in := t.register.New.find(p.id)
+		answers := t.present(p, t.now) && p.version.Term == t.term
+		switch {
+		case in && answers && voter.Incarnation != p.incarnation, !in && answers:
+			t.reseat(p, Member)
+			return
+		case in && t.hasLeft(p) && t.opts.RemoveShutdown:
+			t.reseat(p, RevokedShutdown)
+			return
+		case in && t.overdue(p):
+			why := RevokedLost
+			if p.heard == never {
+				why = RevokedNoShow
+			}
+			t.reseat(p, why)
+			return
+		}
+	}
+	if v := t.register.New; v.Distinguished != t.tieBreaker(v) {
+		r := t.register.clone()
+		r.New.Distinguished = t.tieBreaker(v)
+		t.write(r)
+	}
+}
+
+// reseat opens the change that binds, adds or removes one node.
+func (t *step) reseat(p *peer, as Membership) {
+	r := t.register.clone()
+	if as == Member {
+		r.New = r.New.with(p.id, p.incarnation)
+	} else {
+		r.New = r.New.without(p.id)
+	}
+	r.revoke(p.id, as)
+	r.New.Distinguished = t.tieBreaker(r.New)
+	t.write(r)
+}
+
+func (r *Register) revoke(id int, as Membership) {
+	r.Removed = slices.DeleteFunc(r.Removed, func(m Removal) bool { return m.ID == id })
+	if as != Member {
+		r.Removed = append(r.Removed, Removal{id, as})
+	}
+}
+
+// tieBreaker of a set: the leader, in an even set that is smaller than what is
+// configured. A set as configured keeps to the majority, as its operator knows it.
+func (s *State) tieBreaker(v Voters) int {
+	if n := len(v.Members); n%2 == 0 && n < len(s.opts.Nodes) {
+		return s.opts.ID
+	}
+	return -1
+}
+
+// overdue reports that a peer's time to come (back) is over. Only an active
+// leader counts it, from when it became active at the earliest.
+func (t *step) overdue(p *peer) bool {
+	if p.heard == never {
+		return t.opts.RemoveNoShow > 0 && t.now-t.active >= t.opts.RemoveNoShow
+	}
+	if !p.dead && t.now-max(p.acked, t.active) <= t.opts.Dead || t.hasLeft(p) {
+		p.lost = never
+		return false
+	}
+	if p.lost == never {
+		p.lost = t.now
+	}
+	return t.opts.RemoveLost > 0 && t.now-p.lost >= t.opts.RemoveLost
+}
+
+// leave begins a clean stop. A leader hands over first; a voter stays to vote for
+// its own removal.
+func (t *step) leave() {
+	if t.leaving {
+		return
+	}
+	t.leaving, t.leaveBy, t.leaveNext = true, t.now+leaveLimit, t.now
+	t.resign("stops")
+}
+
+// depart goes on with it, until the address is down and, where that is wanted,
+// the others count without this node.
+func (t *step) depart() {
+	if t.leaveNext <= t.now {
+		t.leaveNext = t.now + t.opts.Times.Beat
+		t.sayGoodBye()
+	}
+	removed := t.committed != nil && !t.committed.has(t.opts.ID) && !t.register.has(t.opts.ID)
+	if t.down && (!t.opts.RemoveShutdown || removed || !t.company()) || t.leaveBy <= t.now {
+		t.do(Left{})
+		t.stopped = true
+	}
+}
+
+func (t *step) sayGoodBye() {
+	for i := range t.peers {
+		if t.peers[i].id != t.opts.ID {
+			t.send(t.peers[i].id, Message{Kind: KindLeave})
+		}
+	}
+}
+
+// company reports that somebody else was heard of late.
+func (t *step) company() bool {
+	return slices.ContainsFunc(t.peers, func(p peer) bool {
+		return p.id != t.opts.ID && t.now-p.heard <= t.opts.Times.Promise && !t.hasLeft(&p)
+	})
+}
