@@ -188,7 +188,7 @@ set client_encoding = latin1; select 'x'; reset client_encoding;
 select * from nosuch;
 select 'not terminated
 ;
-'; 
+';
 explain (costs off) select * from t where i = 1;
 `
 	n := f.Nodes[0]
@@ -262,7 +262,7 @@ insert into t select i, repeat('some text ', i % 100) from generate_series(1, 10
 	t.Run("an error midway", func(t *testing.T) {
 		bad := strings.Repeat("1\tx\n", 50000) + "x\tx\n" + strings.Repeat("1\tx\n", 500000)
 		_, err := c.PgConn().CopyFrom(t.Context(), strings.NewReader(bad), "copy u from stdin")
-		if code(err) != "22P02" {
+		if sqlstate(err) != "22P02" {
 			t.Error(err)
 		}
 		alive(t, c)
@@ -270,16 +270,16 @@ insert into t select i, repeat('some text ', i % 100) from generate_series(1, 10
 	t.Run("the client gives up", func(t *testing.T) {
 		broken := io.MultiReader(strings.NewReader(strings.Repeat("1\tx\n", 5000)), failing{})
 		_, err := c.PgConn().CopyFrom(t.Context(), broken, "copy u from stdin")
-		if code(err) != "57014" {
+		if sqlstate(err) != "57014" {
 			t.Error(err)
 		}
 		alive(t, c)
 	})
 	t.Run("the table is not there", func(t *testing.T) {
-		if _, err := c.PgConn().CopyFrom(t.Context(), strings.NewReader("1\n"), "copy nosuch from stdin"); code(err) != "42P01" {
+		if _, err := c.PgConn().CopyFrom(t.Context(), strings.NewReader("1\n"), "copy nosuch from stdin"); sqlstate(err) != "42P01" {
 			t.Error(err)
 		}
-		if _, err := c.PgConn().CopyTo(t.Context(), io.Discard, "copy nosuch to stdout"); code(err) != "42P01" {
+		if _, err := c.PgConn().CopyTo(t.Context(), io.Discard, "copy nosuch to stdout"); sqlstate(err) != "42P01" {
 			t.Error(err)
 		}
 		alive(t, c)
@@ -300,8 +300,8 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
-// code is the SQLSTATE of an error.
-func code(err error) string {
+// sqlstate is the SQLSTATE of an error.
+func sqlstate(err error) string {
 	var no *pgconn.PgError
 	if errors.As(err, &no) {
 		return no.Code
