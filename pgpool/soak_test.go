@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"pgpool-go/pgpool/wire"
 	"pgpool-go/tools/testcluster"
 )
 
@@ -49,18 +51,36 @@ func TestSoak(t *testing.T) {
 	defer stop()
 	var did tally
 	var all sync.WaitGroup
+	var here sync.Map
 	for id := range *soakClients {
+		s := &soaker{f: f, id: id, rnd: rand.New(rand.NewPCG(seed, uint64(id))), did: &did}
+		here.Store(id, s)
 		all.Go(func() {
-			s := &soaker{f: f, id: id, rnd: rand.New(rand.NewPCG(seed, uint64(id))), did: &did}
 			if err := s.live(ctx); err != nil {
 				t.Errorf("client %d (%s): %v\nlast steps:\n%s", id, s.who, err, strings.Join(s.diary, "\n"))
 				stop()
 			}
+			here.Delete(id)
 		})
 	}
-	hung := time.AfterFunc(*soakFor+2*patience, func() { t.Errorf("still not over: some client hangs"); f.Server.Shutdown(ctx, 2) })
-	all.Wait()
-	hung.Stop()
+	over := make(chan struct{})
+	go func() { all.Wait(); close(over) }()
+	<-ctx.Done()
+	select {
+	case <-over:
+	case <-time.After(patience):
+		here.Range(func(id, s any) bool {
+			t.Errorf("client %v hangs in: %v", id, *s.(*soaker).doing.Load())
+			return true
+		})
+		var b bytes.Buffer
+		pprof.Lookup("goroutine").WriteTo(&b, 1)
+		t.Logf("%s", b.String())
+		for _, v := range f.Server.Slots().Sessions() {
+			v.Interrupt(wire.Fatal("57P01", "the soak is over"))
+		}
+		<-over
+	}
 	t.Log(did.String())
 	f.checkLeaks(t)
 }
@@ -138,7 +158,8 @@ type soaker struct {
 	ahead bool // an error of this pipeline is expected: the rest is passed over
 	start world
 	diary []string
-	loose bool // a cancel request may hit
+	doing atomic.Pointer[string] // the last of them, for others
+	loose bool                   // a cancel request may hit
 }
 
 // want is an expected answer.
@@ -170,7 +191,9 @@ func (s *soaker) live(ctx context.Context) error {
 }
 
 func (s *soaker) note(format string, args ...any) {
-	s.diary = append(s.diary, fmt.Sprintf(format, args...))
+	step := fmt.Sprintf(format, args...)
+	s.doing.Store(&step)
+	s.diary = append(s.diary, step)
 	if len(s.diary) > 60 {
 		s.diary = s.diary[20:]
 	}

@@ -43,6 +43,9 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if d.Node != s.main && s.tx.poisoned {
 		d.Node, d.Balanced = s.main, false
 	}
+	if s.half.server != nil && d.Balanced && d.Node != s.main {
+		d.Node = s.half.server.Node // a block has one standby, even if another was drawn before its first read
+	}
 	if d.Balanced {
 		s.drawn(d)
 	}
@@ -200,14 +203,11 @@ func (s *Session) join(c *server) error {
 	if err := s.torn(); err != nil {
 		return err
 	}
-	if s.half.server != nil && s.half.server != c { // the reader has changed, as when it was lost
-		s.half.end = "ROLLBACK"
-		if err := s.finishHalf(); err != nil {
-			return err
-		}
-	}
-	if s.half.server == nil {
+	switch {
+	case s.half.server == nil:
 		s.half = half{server: c, todo: slices.Clone(s.tx.story)}
+	case s.half.server != c:
+		return nil // what is meant for this node alone, as to end a process there, is no part of the block
 	}
 	for len(s.half.todo) > 0 {
 		if err := s.exchange(c, s.half.todo[0].sql); err != nil {
@@ -256,6 +256,10 @@ func (s *Session) poisonIfOpen() {
 	}
 }
 
+// errPassedOver: the pipeline has failed meanwhile, so that what was under way is
+// not to be done.
+var errPassedOver = errors.New("passed over after an error")
+
 // exchange runs a statement of our own on a server and drops its answer. An
 // error of the server's is a *backend.Refusal.
 func (s *Session) exchange(c *server, sql string) error {
@@ -263,6 +267,9 @@ func (s *Session) exchange(c *server, sql string) error {
 		if err := s.cut(); err != nil {
 			return err
 		}
+	}
+	if s.pipe.skipping {
+		return errPassedOver
 	}
 	if s.marks.loud {
 		s.record(c, "", []byte(sql))

@@ -486,7 +486,7 @@ func (s *Session) syncServer(c *server) error {
 // refuseInPipeline answers an extended message with an error of our own, after
 // what is still due. A nil error means that the pipeline has failed meanwhile.
 func (s *Session) refuseInPipeline(err error) error {
-	if err == nil {
+	if err == nil || err == errPassedOver {
 		return nil
 	}
 	word, err := s.ownWord(err)
