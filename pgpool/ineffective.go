@@ -56,6 +56,9 @@ var ineffective = reasons(map[string][]string{
 	"what the catalog knows is shared by all sessions of the process in any case": {
 		"enable_shared_relcache",
 	},
+	"the map of written tables makes room for itself": {
+		"track_table_mutation_table_buckets",
+	},
 	"an unreachable server is not used and a reachable one is, whatever a session has met": {
 		"failover_on_backend_error",
 	},

@@ -44,16 +44,17 @@ const (
 
 // Server is one pgpool.
 type Server struct {
-	opts    Options
-	journal *eventlog.Journal
-	log     *slog.Logger
-	engine  *wire.Engine
-	owner   *cluster.Owner
-	monitor *monitor.Monitor
-	pool    *backend.Pool
-	catalog *catalog.Catalog
-	shared  *session.Shared
-	config  atomic.Pointer[session.Current]
+	opts      Options
+	journal   *eventlog.Journal
+	log       *slog.Logger
+	engine    *wire.Engine
+	owner     *cluster.Owner
+	monitor   *monitor.Monitor
+	pool      *backend.Pool
+	catalog   *catalog.Catalog
+	mutations *catalog.Mutations
+	shared    *session.Shared
+	config    atomic.Pointer[session.Current]
 
 	listeners []*wire.Listener
 	port      int
@@ -152,17 +153,44 @@ func (s *Server) assemble(c *conf.Config) {
 		Log: s.log, Perform: s.perform, StatusFile: c.StatusFile(), DiscardStatus: s.opts.DiscardStatus,
 	})
 	classify := parser.New(parser.Options{})
-	s.catalog = catalog.New(catalog.Options{Expire: c.RelcacheExpire, Classify: classify.Classify})
+	s.catalog = catalog.New(catalog.Options{
+		Expire: c.RelcacheExpire, Classify: classify.Classify,
+		Size: c.RelcacheSize * c.NumInitChildren, // the original has so many in each child process
+	})
+	s.mutations = catalog.NewMutations(mutationOptions(c), time.Now())
 	dialing, noMore := context.WithCancel(context.Background())
 	s.noMoreDials = noMore
 	s.shared = &session.Shared{
 		Dialing: dialing,
-		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog,
+		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog, Mutations: s.mutations,
 		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
 	s.monitor = monitor.New(monitor.Options{
 		Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log,
 	})
+}
+
+func mutationOptions(c *conf.Config) catalog.MutationOptions {
+	return catalog.MutationOptions{
+		Factor: c.TrackTableMutationTtlFactor, MaxStaleness: c.TrackTableMutationMaxStaleness,
+		ColdStart: c.TrackTableMutationColdStartDuration, Size: c.TrackTableMutationTableSize,
+	}
+}
+
+// heedPrimary forgets what the catalog knows whenever another node has become the
+// primary: it answers from now on.
+func (s *Server) heedPrimary(ctx context.Context) {
+	known := -1
+	for {
+		n, err := s.owner.Wait(ctx, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && n.Primary != known })
+		if err != nil {
+			return
+		}
+		if known >= 0 {
+			s.catalog.InvalidateAll()
+		}
+		known = n.Primary
+	}
 }
 
 // perform does the effects that the cluster's owner leaves to others.
@@ -237,6 +265,7 @@ func (s *Server) Reload() error {
 		s.log.LogAttrs(context.Background(), eventlog.Warning, "the log is not changed", slog.Any("err", err))
 	}
 	s.config.Store(cur)
+	s.mutations.Configure(mutationOptions(c))
 	s.owner.Submit(cluster.ConfigChanged{Config: c})
 	s.monitor.Reload()
 	for _, client := range s.shared.Slots.Sessions() {

@@ -61,6 +61,9 @@ type Conn struct {
 	Method auth.Method
 	Status byte // transaction status of the last ReadyForQuery: I, T or E
 
+	// Defaults are settings as they are after login; nil, nobody has asked yet.
+	Defaults *Defaults
+
 	target  Target
 	secret  []byte
 	params  []wire.Param // parameter statuses, in the order first reported
@@ -70,6 +73,10 @@ type Conn struct {
 	uses    int       // sessions served
 	tainted bool
 }
+
+// Defaults are the settings with which sessions begin on a connection, whatever
+// the session before has made of them.
+type Defaults struct{ Isolation, SearchPath string }
 
 // answerLimit bounds a control message of a server: error texts may be long,
 // but not without end.

@@ -12,9 +12,8 @@ import (
 // stay on the primary until the standbys have surely caught up. Names are bare,
 // as those of dml_adaptive.
 type Mutations struct {
-	o MutationOptions
-
 	mu    sync.RWMutex
+	o     MutationOptions
 	until map[table]time.Time
 	ready time.Time // when enough is known: the end of the cold start
 }
@@ -34,6 +33,13 @@ func NewMutations(o MutationOptions, now time.Time) *Mutations {
 	return &Mutations{o: o, until: map[table]time.Time{}, ready: now.Add(o.ColdStart)}
 }
 
+// Configure replaces the measures; what is known stays.
+func (m *Mutations) Configure(o MutationOptions) {
+	m.mu.Lock()
+	m.o = o
+	m.mu.Unlock()
+}
+
 // least is the shortest life of an entry: a delay measured as nothing was
 // measured a while ago.
 const least = 100 * time.Millisecond
@@ -41,16 +47,16 @@ const least = 100 * time.Millisecond
 // Note remembers that tables have been written; delay is that of the standby
 // furthest behind.
 func (m *Mutations) Note(db string, tables []string, delay time.Duration, now time.Time) {
+	if len(tables) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	life := max(time.Duration(float64(delay)*m.o.Factor), least)
 	if m.o.MaxStaleness > 0 {
 		life = min(life, m.o.MaxStaleness)
 	}
-	if len(tables) == 0 {
-		return
-	}
 	end := now.Add(life)
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if len(m.until)+len(tables) > m.o.Size {
 		for k, t := range m.until {
 			if !now.Before(t) {

@@ -134,6 +134,12 @@ func (s *Session) Default(name, value string) {
 			if st.vars.isolation == old {
 				st.vars.isolation = level
 			}
+			if st.tx.before.isolation == old {
+				st.tx.before.isolation = level
+			}
+			if st.tx.open && st.tx.isolation == old && old == parser.IsolationDefault { // begun before it was known
+				st.tx.isolation = level
+			}
 		}
 	}
 }

@@ -430,6 +430,9 @@ type server struct {
 // take makes a server connection this session's own.
 func (s *Session) take(c *backend.Conn) {
 	s.conns[c.Node] = &server{Conn: c, stmts: make(map[string]*statement)}
+	if c.Node == s.main && c.Defaults != nil && s.router != nil {
+		s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
+	}
 	s.arrived(s.snap, c.Node)
 	s.listServers()
 }
@@ -506,6 +509,9 @@ func (s *Session) welcome() error {
 		return err
 	}
 	s.router = route.NewSession(s.database, s.user, s.app, defaults(s.login.Params))
+	if c.Defaults != nil {
+		s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
+	}
 	s.router.Preference = s.cfg.Rules.Preference(s.database, s.user, s.app)
 	s.slot.reader.Store(int32(s.reader()))
 	s.stmts, s.portals = make(map[string]*statement), make(map[string]*portal)

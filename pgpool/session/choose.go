@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
@@ -30,12 +31,10 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if v.Database != "" {
 		s.Pool.Leave(v.Database)
 	}
-	d := route.Route(route.Input{
-		Verdict: v, Text: text, Facts: s.facts(v), Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules,
-		Extended: extended, Random: s.rnd(), Home: home, Prepared: s.prepared(v), Process: s.process(v),
-	})
-	if d.Node < 0 {
-		return choice{}, s.nobody()
+	in := s.input(v, text, extended, home)
+	d, err := s.decide(&in)
+	if err != nil {
+		return choice{}, err
 	}
 	if s.pipe.pinned && d.Node != s.main {
 		d.Node, d.Balanced = s.main, false
@@ -72,6 +71,41 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	return choice{c, d}, err
 }
 
+// input is all that the decision on a statement considers.
+func (s *Session) input(v *parser.Verdict, text []byte, extended bool, home int) route.Input {
+	in := route.Input{
+		Verdict: v, Text: text, Facts: s.facts(v), Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules,
+		Extended: extended, Random: s.rnd(), Home: home, Prepared: s.prepared(v), Process: s.process(v),
+	}
+	if v.Reads && in.Rules.OnWrite == conf.DlbowDmlAdaptiveGlobal {
+		in.Recent, in.ColdStart = s.recent(v, in.Facts)
+	}
+	return in
+}
+
+// decide routes a statement, and finds out first what only the main server knows
+// of the session, where that matters.
+func (s *Session) decide(in *route.Input) (route.Decision, error) {
+	if s.askTemp && route.NeedsTemp(in.Verdict, in.Rules) {
+		if err := s.ownTemp(); err != nil {
+			return route.Decision{}, err
+		}
+	}
+	d := route.Route(*in)
+	if d.Balanced && d.Node != s.main && s.learnDefaults() {
+		d = route.Route(*in)
+	}
+	if d.Node == route.NoNode {
+		s.slot.routes.Note(d)
+		return d, s.nobody(d)
+	}
+	if d.Node != s.main && s.askTemp && route.NeedsTemp(in.Verdict, in.Rules) {
+		// It could not be asked now: perhaps one of the names is a temporary table.
+		d.Node, d.Reason, d.Balanced = s.main, route.ReasonTemporary, false
+	}
+	return d, nil
+}
+
 // blames tells whether an error is a node's own trouble, so that another may
 // step in for it.
 func blames(err error, node int) bool {
@@ -93,11 +127,13 @@ func blames(err error, node int) bool {
 // torn is the answer to a read of a block whose snapshot was lost with a standby.
 func (s *Session) torn() error {
 	if s.half.lost && s.router.Isolation() == parser.RepeatableRead {
-		return &wire.Error{Severity: "ERROR", Code: "40001", Message: "the standby with this transaction's snapshot was lost",
-			Hint: "Roll back and try the transaction again."}
+		return errSnapshotLost
 	}
 	return nil
 }
+
+var errSnapshotLost = &wire.Error{Severity: "ERROR", Code: "40001", Message: "the standby with this transaction's snapshot was lost",
+	Hint: "Roll back and try the transaction again."}
 
 // follow makes the session follow the cluster, but never in the middle of a
 // transaction or a pipeline: those end where they began.
@@ -114,12 +150,6 @@ func (s *Session) follow() error {
 		}
 		s.listServers()
 	}
-	if s.askTemp {
-		s.askTemp = false
-		if err := s.ownTemp(); err != nil {
-			return err
-		}
-	}
 	s.snap = s.Cluster.Now()
 	for len(s.conns) < len(s.snap.Nodes) { // a reload has added some
 		s.conns = append(s.conns, nil)
@@ -131,7 +161,7 @@ func (s *Session) follow() error {
 	if main < 0 || main == s.main {
 		return nil
 	}
-	if len(s.marks.held) > 0 {
+	if s.holds() != "" {
 		return &wire.Error{Severity: "FATAL", Code: "57P01",
 			Message: fmt.Sprintf("the primary has moved from node %d to node %d", s.main, main),
 			Detail:  "This session owned what exists on the old primary only: " + s.holds() + ".",
@@ -159,7 +189,7 @@ func (s *Session) ready(node int) (*server, error) {
 		c = nil
 	}
 	if c == nil {
-		if node == s.main && len(s.marks.held) > 0 {
+		if node == s.main && s.holds() != "" {
 			return nil, &wire.Error{Severity: "FATAL", Code: "57P01",
 				Message: "the connection to the primary was lost",
 				Detail:  "This session owned what existed on it only: " + s.holds() + ".",
@@ -330,7 +360,10 @@ func (s *Session) mainServer() (*server, error) {
 }
 
 // nobody is the answer when no node can take a statement.
-func (s *Session) nobody() error {
+func (s *Session) nobody(d route.Decision) error {
+	if d.Reason == route.ReasonSnapshotLost {
+		return errSnapshotLost
+	}
 	return &wire.Error{Severity: "ERROR", Code: "57P03", Message: "no node can take this statement", Detail: s.snap.Why()}
 }
 

@@ -19,7 +19,7 @@
 //	cancel.go   cancel requests
 //	record.go   what the log is told of a statement
 //	show.go     SHOW POOL_xxx and PGPOOL SHOW, SET, RESET; their tables are in
-//	            show_nodes.go and show_slots.go, the extended protocol's
+//	            show_nodes.go, show_slots.go and show_routing.go, the extended protocol's
 //	            statements and portals of them in show_extended.go
 //
 // Invariant: at any time at most one server owes this session replies, so what

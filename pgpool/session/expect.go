@@ -7,6 +7,7 @@ import (
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -17,6 +18,7 @@ type expectation struct {
 	part int  // statements of a multi-statement string that have completed
 	// For Query, Execute and FunctionCall: what is running.
 	verdict *parser.Verdict
+	opaque  bool // it runs code that its text does not show
 	// For Parse: the new statement, and the one the client had by that name. For
 	// Close: what the server is to forget, and what the client has forgotten. For
 	// Describe: what is described, unless it is a portal.
@@ -340,6 +342,15 @@ func (s *Session) logNotice(c *server, body []byte) {
 	}
 }
 
+// ran is the verdict on what a statement has done, once it is done: with EXECUTE
+// that is what it has executed.
+func ran(v *parser.Verdict, d route.Decision) *parser.Verdict {
+	if d.Effect != nil {
+		return d.Effect
+	}
+	return v
+}
+
 // completed notes that a statement has run without an error.
 func (s *Session) completed(x *expectation, tag []byte) {
 	v := x.verdict
@@ -347,13 +358,13 @@ func (s *Session) completed(x *expectation, tag []byte) {
 		return
 	}
 	if v.Class != parser.Multi {
-		if !plain(v) {
-			s.pipe.note(v, tag)
+		if !plain(v) || x.opaque {
+			s.pipe.note(v, x, tag)
 		}
 		return
 	}
 	if x.part < len(v.Parts) {
-		s.pipe.note(v.Parts[x.part], tag)
+		s.pipe.note(v.Parts[x.part], x, tag)
 	}
 	x.part++
 }

@@ -73,7 +73,7 @@ func (s *Session) parse(size int) error {
 		s.message("Parse", "statement: "+quote(name)+", query: "+quote(sql))
 	}
 	v := s.Parser.Classify(sql)
-	if _, taken := s.stmts[string(name)]; taken && len(name) > 0 {
+	if len(name) > 0 && s.taken(string(name)) {
 		word := &wire.Error{Severity: "ERROR", Code: "42P05", Message: fmt.Sprintf("prepared statement \"%s\" already exists", name)}
 		s.client.Skip(size)
 		return s.refuseInPipeline(word)
@@ -126,7 +126,7 @@ func (s *Session) bind(size int) error {
 	if st.local() {
 		return s.bindLocal(st, size)
 	}
-	choice, err := s.place(st)
+	choice, err := s.place(st, names[1])
 	if err == nil && size > batchBytes { // replies must not wait behind it, see the package comment
 		err = s.cut()
 	}
@@ -148,6 +148,8 @@ func (s *Session) bind(size int) error {
 	*p = portal{name: p.name, server: c, verdict: opaque, decision: choice.decision, stmt: st}
 	if st != nil {
 		p.verdict = st.verdict
+	} else if sql := s.sqlStmts[string(names[1])]; sql != nil {
+		p.verdict = sql.execute
 	}
 	s.recordStatement(c, "Bind: ", st)
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
@@ -261,6 +263,7 @@ func (s *Session) execute(size int) error {
 	if st != nil && s.marks.loud {
 		s.logStatement(st.text())
 	}
+	s.countRoute(d)
 	s.count(c, v)
 	c.noteStatement(st)
 	s.recordStatement(c, "Execute: ", st)
@@ -270,7 +273,7 @@ func (s *Session) execute(size int) error {
 	s.router.Send(v, d)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
-	s.due.push(c, expectation{kind: wire.Execute, verdict: v})
+	s.due.push(c, expectation{kind: wire.Execute, verdict: ran(v, d), opaque: d.Opaque})
 	s.pipe.touch(c)
 	return s.paced()
 }

@@ -4,17 +4,20 @@ import (
 	"context"
 	"time"
 
+	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/catalog"
+	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/route"
 )
 
 // catalogLimit bounds how long a statement waits for the catalog.
 const catalogLimit = 10 * time.Second
 
-// searchPath is the session's search_path where servers report it (PostgreSQL 18
-// and later); nil, any schema may be meant.
+// searchPath is the session's search_path: as the server reports it (PostgreSQL
+// 18 and later), or as it was after login with what the session has made of it
+// since. nil, that is not known: any schema may be meant.
 func (s *Session) searchPath() *catalog.Path {
 	main := s.conns[s.main]
 	if main == nil {
@@ -22,7 +25,10 @@ func (s *Session) searchPath() *catalog.Path {
 	}
 	text := main.Param("search_path")
 	if text == "" {
-		return nil
+		var known bool
+		if text, known = s.settings.searchPath(main.Defaults); !known {
+			return nil
+		}
 	}
 	if s.path == nil || text != s.pathText {
 		s.path, s.pathText = catalog.NewPath(text, s.user), text
@@ -36,10 +42,18 @@ func (s *Session) facts(v *parser.Verdict) *route.Facts {
 	if !route.Needs(v, s.cfg.Rules) {
 		return nil
 	}
-	if f, ok := s.Catalog.Lookup(s.database, s.searchPath(), v); ok {
+	if len(v.Relations) > 0 && s.pristine() {
+		s.learnDefaults()
+	}
+	path := s.searchPath()
+	if f, ok := s.Catalog.Lookup(s.database, path, v); ok {
 		return f
 	}
-	f, err := s.askCatalog(v)
+	var f *route.Facts
+	err := s.aside(s.informant(), func(limit context.Context, a backend.Asker) (err error) {
+		f, err = s.Catalog.Resolve(limit, a, s.database, path, v)
+		return err
+	})
 	if err != nil {
 		s.logLookup(err)
 		return nil
@@ -47,51 +61,94 @@ func (s *Session) facts(v *parser.Verdict) *route.Facts {
 	return f
 }
 
-// askCatalog asks over a connection of its own, so that the look-up has no part
-// in the client's transaction.
-func (s *Session) askCatalog(v *parser.Verdict) (*route.Facts, error) {
-	key := s.poolKey(s.main)
+// informant is the node that answers look-ups: relcache_query_target.
+func (s *Session) informant() int {
+	if n := s.router.ReadNode; s.cfg.RelcacheQueryTarget == conf.RelcacheLoadBalanceNode && s.snap.Usable(n) {
+		return n
+	}
+	return s.main
+}
+
+// aside puts questions to a node over a connection of their own, so that they
+// have no part in the client's transaction and see a session as it is after login.
+func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error) error {
+	key := s.poolKey(node)
 	c := s.Pool.Get(key, s.task)
 	if c == nil {
 		var err error
-		if c, err = s.startServer(s.main); err != nil {
-			return nil, err
+		if c, err = s.startServer(node); err != nil {
+			return err
 		}
 		if c, err = s.finishServer(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	limit, stop := context.WithTimeout(ctx, catalogLimit)
 	defer stop()
-	f, err := s.Catalog.Resolve(limit, backend.Asker{Conn: c, Task: s.task}, s.database, s.searchPath(), v)
+	err := ask(limit, backend.Asker{Conn: c, Task: s.task})
 	if s.poolable() && err == nil {
 		s.Pool.Put(c, key, s.task.Now())
 	} else {
 		c.Bye()
 	}
-	return f, err
+	return err
+}
+
+// pristine tells that the main server can be asked over the session's own
+// connection, and would answer as right after login.
+func (s *Session) pristine() bool {
+	main := s.conns[s.main]
+	return main != nil && main.Status == 'I' && s.due.empty() && !s.pipe.open() && s.settings.untouched()
+}
+
+// learnDefaults asks, once for each connection to the main server, for settings
+// that matter to routing and that servers do not report: their default may come
+// from the role or the database. It reports whether there was something to learn.
+func (s *Session) learnDefaults() bool {
+	main := s.conns[s.main]
+	if main == nil || main.Defaults != nil {
+		return false
+	}
+	var rows [][]string
+	ask := func(limit context.Context, a backend.Asker) (err error) {
+		rows, err = a.Ask(limit, "SELECT pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('search_path')")
+		return err
+	}
+	var err error
+	if s.pristine() {
+		limit, stop := context.WithTimeout(ctx, catalogLimit)
+		err = ask(limit, backend.Asker{Conn: main.Conn, Task: s.task})
+		stop()
+		delete(main.stmts, "") // the question took the unnamed statement's place
+	} else {
+		err = s.aside(s.main, ask)
+	}
+	if err != nil || len(rows) != 1 || len(rows[0]) != 2 {
+		s.logLookup(err)
+		return false
+	}
+	main.Defaults = &backend.Defaults{Isolation: rows[0][0], SearchPath: rows[0][1]}
+	s.router.Default("default_transaction_isolation", main.Defaults.Isolation)
+	return true
 }
 
 // ownTemp asks the main server which temporary relations the session has, after
-// a statement whose effects are not in its text. It is asked between statements
-// and outside transactions.
+// a statement whose effects are not in its text, and before one to which it
+// matters. Inside a transaction that other statement has taken its snapshot, so
+// that the question changes nothing.
 func (s *Session) ownTemp() error {
 	main := s.conns[s.main]
-	if main == nil || main.Status != 'I' {
+	if main == nil || main.Status == 'E' || !s.due.empty() || s.pipe.open() {
 		return nil
 	}
 	limit, stop := context.WithTimeout(ctx, catalogLimit)
 	defer stop()
-	rows, err := backend.Asker{Conn: main.Conn, Task: s.task}.Ask(limit,
-		"SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()")
+	names, err := catalog.OwnTemp(limit, backend.Asker{Conn: main.Conn, Task: s.task})
 	if err != nil {
 		return err
 	}
+	s.askTemp = false
 	delete(main.stmts, "") // the question took the unnamed statement's place
-	var names []string
-	for _, r := range rows {
-		names = append(names, r[0])
-	}
 	if len(names) > 0 {
 		s.hold("temporary objects")
 	}
@@ -99,16 +156,26 @@ func (s *Session) ownTemp() error {
 	return nil
 }
 
-// prepared is what an EXECUTE or DEALLOCATE names, where it came by Parse.
-func (s *Session) prepared(v *parser.Verdict) *route.Prepared {
-	if v.Class != parser.Execute && v.Class != parser.Deallocate || v.Name == "" {
-		return nil
+// recent is a table of a statement that some session has written a moment ago.
+// cold: it is too early to say.
+func (s *Session) recent(v *parser.Verdict, f *route.Facts) (name string, cold bool) {
+	now := s.task.Now()
+	name, cold = s.Mutations.Recent(s.database, v.Relations, now)
+	if name == "" && !cold && f != nil {
+		name, cold = s.Mutations.Recent(s.database, f.Base, now)
 	}
-	st := s.stmts[v.Name]
-	if st == nil {
-		return nil
+	return name, cold
+}
+
+// slowest is how far the standby is behind that is furthest behind.
+func slowest(snap *cluster.Snapshot) time.Duration {
+	var d time.Duration
+	for i := range snap.Nodes {
+		if i != snap.Primary && snap.Nodes[i].Usable() {
+			d = max(d, snap.Nodes[i].LagTime)
+		}
 	}
-	return &route.Prepared{Verdict: st.verdict, Facts: s.facts(st.verdict), Text: st.text(), Node: st.home}
+	return d
 }
 
 // process is the node of the server process that a statement would terminate,

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -65,9 +66,49 @@ func (s *Session) recycle(st *statement) {
 	}
 }
 
-// place chooses the server for an execution of a prepared statement.
-func (s *Session) place(st *statement) (choice, error) {
-	if st == nil { // perhaps prepared by SQL, which only the main node knows
+// sqlStatement is what PREPARE has made. It is there whatever becomes of the
+// transaction around it, as in PostgreSQL.
+type sqlStatement struct {
+	route.Prepared
+	execute *parser.Verdict // of running it by Bind and Execute
+}
+
+// notePrepare remembers what a PREPARE has made.
+func (s *Session) notePrepare(v *parser.Verdict) {
+	if s.sqlStmts == nil {
+		s.sqlStmts = make(map[string]*sqlStatement)
+	}
+	s.sqlStmts[v.Name] = &sqlStatement{
+		Prepared: route.Prepared{Verdict: v.Inner, Node: s.main},
+		execute:  &parser.Verdict{Class: parser.Execute, Name: v.Name, Opaque: true},
+	}
+}
+
+// taken tells whether the client has a statement of this name.
+func (s *Session) taken(name string) bool { return s.stmts[name] != nil || s.sqlStmts[name] != nil }
+
+// prepared is what an EXECUTE or DEALLOCATE names; nil if that is not known.
+func (s *Session) prepared(v *parser.Verdict) *route.Prepared {
+	if v.Class != parser.Execute && v.Class != parser.Deallocate || v.Name == "" {
+		return nil
+	}
+	if p := s.sqlStmts[v.Name]; p != nil {
+		return &p.Prepared
+	}
+	st := s.stmts[v.Name]
+	if st == nil {
+		return nil
+	}
+	return &route.Prepared{Verdict: st.verdict, Facts: s.facts(st.verdict), Text: st.text(), Node: -1}
+}
+
+// place chooses the server for an execution of a prepared statement, st or, if
+// that is nil, what SQL has perhaps prepared under the name.
+func (s *Session) place(st *statement, name []byte) (choice, error) {
+	if p := s.sqlStmts[string(name)]; p != nil {
+		return s.choose(p.execute, nil, true, 0)
+	}
+	if st == nil { // only the main node could know it
 		return s.choose(opaque, nil, true, 0)
 	}
 	ch, err := s.choose(st.verdict, st.text(), true, st.home+1)
@@ -223,6 +264,8 @@ func (s *Session) called(v *parser.Verdict) []string {
 	switch {
 	case (v.Class == parser.Execute || v.Class == parser.Deallocate) && v.Name != "":
 		return []string{v.Name}
+	case v.Class == parser.Prepare: // the name may be taken
+		return append(s.called(v.Inner), v.Name)
 	case len(s.stmts) > 0 && slices.ContainsFunc(v.Relations, listsStatements):
 		return slices.Sorted(maps.Keys(s.stmts))
 	case v.Inner != nil:

@@ -7,6 +7,7 @@ import (
 
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -121,6 +122,14 @@ func (s *Session) logError(c *server, x *expectation, word *wire.Error) {
 		return
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("Error message from backend: DB node id: %d message: \"%s\"", c.Node, word.Message))
+}
+
+// countRoute notes how a statement was routed, when it is sent.
+func (s *Session) countRoute(d route.Decision) {
+	s.slot.routes.Note(d)
+	if s.marks.loud && s.log.Enabled(ctx, eventlog.Debug1) {
+		s.log.LogAttrs(ctx, eventlog.Debug1, fmt.Sprintf("routing: node %d, %s", d.Node, d.Reason), slog.String("detail", d.Text()))
+	}
 }
 
 // count adds a statement to the figures of its node.

@@ -59,6 +59,7 @@ type Session struct {
 	half      half
 	pipe      pipeline
 	stmts     map[string]*statement
+	sqlStmts  map[string]*sqlStatement // prepared by SQL, on the main server only
 	unnamed   *statement
 	spare     *statement // to be filled by the next unnamed one
 	changed   *statement // found to be described otherwise by the server asked last
@@ -455,6 +456,9 @@ func (s *Session) setConfig(c *Current) {
 // the hot path asks of it.
 func (s *Session) adopt(c *Current) {
 	s.cfg = c
+	if s.router != nil {
+		s.router.Preference = c.Rules.Preference(s.database, s.user, s.app)
+	}
 	s.marks.idleLimit.Store(int64(c.ClientIdleLimit))
 	s.marks.loud = c.LogStatement || c.LogPerNodeStatement || c.NoticePerNodeStatement || c.LogMinMessages <= conf.LevelDebug1
 }
@@ -475,8 +479,15 @@ func canonical(params []wire.Param) string {
 	return b.String()
 }
 
-// holds tells what on the main server would be lost with its connection.
-func (s *Session) holds() string { return strings.Join(s.marks.held, ", ") }
+// holds tells what on the main server would be lost with its connection; empty,
+// nothing.
+func (s *Session) holds() string {
+	held := s.marks.held
+	if len(s.sqlStmts) > 0 {
+		held = append(slices.Clip(held), "prepared statements of SQL")
+	}
+	return strings.Join(held, ", ")
+}
 
 // Nudge makes an idle session take over a reloaded configuration. Safe for all
 // goroutines.

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"strings"
+
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
 )
 
 // settings is what the client has changed about its session, kept so that it can
@@ -19,12 +22,15 @@ type settings struct {
 	// that ran it has the right settings, so reads stay there.
 	unknown   bool
 	unknownTx parser.Scope // the same, inside the transaction
+	doubted   bool         // some statement may have changed the search path unseen
 }
 
 type setting struct {
 	seq         uint64
 	name        string // what a later change of the same name replaces; empty: replaced by nothing
 	sql         string
+	value       string // of search_path
+	toDefault   bool
 	local       bool // ends with the transaction
 	primaryOnly bool // means nothing to a standby, or is refused there
 }
@@ -32,6 +38,52 @@ type setting struct {
 type mark struct {
 	name    string
 	pending int
+}
+
+// searchPath is the search_path, given what settings were after login, if that is
+// known. It is not known after statements whose effects are not in their text.
+func (st *settings) searchPath(login *backend.Defaults) (path string, known bool) {
+	if st.unknown || st.unknownTx != parser.ScopeNone {
+		return "", false
+	}
+	begin := func() {
+		if path, known = "", login != nil; known {
+			path = login.SearchPath
+		}
+	}
+	begin()
+	renamed := false
+	for k, list := range [2][]setting{st.list, st.pending} {
+		known = known && !(k == 1 && st.doubted)
+		for i := range list {
+			switch s := &list[i]; {
+			case s.name == "search_path" && !s.toDefault:
+				path, known = s.value, true
+			case s.name == "search_path", s.name == resetAll:
+				begin()
+			case s.name == opaqueEffects:
+				known = false
+			case identity(s.name):
+				renamed = true
+			}
+		}
+	}
+	if renamed && strings.Contains(path, "$user") {
+		return "", false
+	}
+	return path, known
+}
+
+// opaqueEffects is the name under which is pending that a statement may have
+// changed the search path unseen. There is nothing to repeat.
+const opaqueEffects = "?"
+
+// doubt records that.
+func (st *settings) doubt() { st.pending = append(st.pending, setting{name: opaqueEffects}) }
+
+// untouched tells that the session is as after login.
+func (st *settings) untouched() bool {
+	return st.seq == 0 && !st.doubted && len(st.pending) == 0 && st.unknownTx == parser.ScopeNone
 }
 
 // note records the changes of a statement that has succeeded; end decides what
@@ -44,7 +96,9 @@ func (st *settings) note(v *parser.Verdict) {
 		if p.Op == parser.SetResetAll {
 			name = resetAll
 		}
-		st.pending = append(st.pending, setting{name: name, sql: p.Replay, local: p.Local, primaryOnly: p.PrimaryOnly})
+		st.pending = append(st.pending, setting{
+			name: name, sql: p.Replay, value: p.Value, toDefault: p.Op == parser.SetDefault, local: p.Local, primaryOnly: p.PrimaryOnly,
+		})
 	}
 }
 
@@ -113,7 +167,11 @@ func (st *settings) rollbackTo(name string) {
 func (st *settings) end(committed bool) {
 	if committed {
 		for _, s := range st.pending {
-			if !s.local {
+			switch {
+			case s.name == opaqueEffects:
+				st.doubted = true
+			case !s.local:
+				st.doubted = st.doubted && s.name != "search_path" && s.name != resetAll
 				st.add(s)
 			}
 		}

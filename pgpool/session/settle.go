@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sync/atomic"
 
+	"pgpool-go/conf"
 	"pgpool-go/parser"
 )
 
@@ -22,12 +23,13 @@ type pipeline struct {
 type done struct {
 	verdict    *parser.Verdict
 	rolledBack bool // the server called it ROLLBACK, whatever the statement said
+	opaque     bool // it has run code that its text does not show
 }
 
 func (p *pipeline) open() bool { return len(p.touched) > 0 || p.skipping }
 
-func (p *pipeline) note(v *parser.Verdict, tag []byte) {
-	p.done = append(p.done, done{v, bytes.HasPrefix(tag, []byte("ROLLBACK"))})
+func (p *pipeline) note(v *parser.Verdict, x *expectation, tag []byte) {
+	p.done = append(p.done, done{v, bytes.HasPrefix(tag, []byte("ROLLBACK")), x.opaque})
 }
 
 func (p *pipeline) touch(c *server) {
@@ -101,6 +103,9 @@ func (s *Session) settle(c *server) byte {
 	if effects.Catalog {
 		s.Catalog.Invalidate(s.database)
 	}
+	if len(effects.Wrote) > 0 && s.cfg.Rules.OnWrite == conf.DlbowDmlAdaptiveGlobal {
+		s.Mutations.Note(s.database, effects.Wrote, slowest(s.snap), s.task.Now())
+	}
 	s.askTemp = s.askTemp || effects.AskTemp
 	return status
 }
@@ -120,10 +125,20 @@ func (s *Session) closePortals() {
 // conclude notes the consequences of one completed statement.
 func (s *Session) conclude(d *done) {
 	v := d.verdict
+	if v.Class == parser.Execute { // in a string of several statements
+		if p := s.sqlStmts[v.Name]; p != nil {
+			v = p.Verdict
+		} else if st := s.stmts[v.Name]; st != nil {
+			v = st.verdict
+		}
+	}
 	if v.Transaction != nil {
 		s.noteTransaction(d, v.Transaction)
 	}
 	s.settings.note(v)
+	if v.Class == parser.Call || v.Class == parser.Do || d.opaque {
+		s.settings.doubt()
+	}
 	for i := range v.Settings {
 		if !v.Settings[i].PrimaryOnly {
 			s.tell(story.say, v.Settings[i].Replay)
@@ -137,7 +152,7 @@ func (s *Session) conclude(d *done) {
 	case parser.Deallocate:
 		s.forgetStatement(v.Name)
 	case parser.Prepare:
-		s.hold("prepared statements of SQL")
+		s.notePrepare(v)
 	case parser.Listen:
 		s.hold("LISTEN")
 	case parser.Declare:
@@ -256,6 +271,10 @@ func (s *Session) forgetStatement(name string) {
 			delete(s.stmts, n)
 		}
 	}
+	if name == "" {
+		clear(s.sqlStmts)
+	}
+	delete(s.sqlStmts, name)
 	switch {
 	case main == nil:
 	case name != "":

@@ -29,10 +29,12 @@ type Shared struct {
 	Pool    *backend.Pool
 	Parser  *parser.Parser
 	Catalog *catalog.Catalog
-	Slots   *Table
-	Journal *eventlog.Journal
-	Log     *slog.Logger
-	Version string // as SHOW POOL_VERSION tells it
+	// Mutations are the tables written a moment ago, by any session.
+	Mutations *catalog.Mutations
+	Slots     *Table
+	Journal   *eventlog.Journal
+	Log       *slog.Logger
+	Version   string // as SHOW POOL_VERSION tells it
 
 	Dialing context.Context // ends when no server is to be dialled any more
 

@@ -20,6 +20,7 @@ type answer struct {
 	tag    string // where there are no columns
 	notice string
 	err    *wire.Error
+	fatal  error // ends the session
 }
 
 // table is a SHOW POOL_xxx command. The columns are known without the rows, for
@@ -40,6 +41,7 @@ var tables = map[string]table{
 	"pool_status":             {statusColumns, (*Session).showStatus},
 	"pool_version":            {[]string{"pool_version"}, (*Session).showVersion},
 	"pool_cache":              {cacheColumns, (*Session).showCache},
+	"pool_routing":            {routingColumns, (*Session).showRouting}, // ours
 }
 
 var cacheColumns = []string{
@@ -63,7 +65,11 @@ func (s *Session) poolCommand(v *parser.Verdict, sql []byte) error {
 	if ready.TxStatus == 'E' {
 		return s.client.Send(aborted(sql).Response(), ready)
 	}
-	a := s.perform(v.Pool)
+	s.slot.routes.Note(answered)
+	a := s.perform(v.Pool, false)
+	if a.fatal != nil {
+		return a.fatal
+	}
 	if err := s.sendNotice(a.notice); err != nil {
 		return err
 	}
@@ -135,9 +141,15 @@ func (s *Session) sendNotice(text string) error {
 	return s.client.Send(&pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: text})
 }
 
-// perform carries a command out. It changes nothing but the session's own settings.
-func (s *Session) perform(cmd *parser.PoolCommand) answer {
+// answered is the decision on a command of pgpool's own.
+var answered = route.Decision{Node: route.Self, Reason: route.ReasonPool}
+
+// perform carries a command out. It changes nothing but the session's own
+// settings. extended tells by which protocol it came.
+func (s *Session) perform(cmd *parser.PoolCommand, extended bool) answer {
 	switch cmd.Op {
+	case parser.PoolExplain:
+		return s.explain(cmd.Value, extended)
 	case parser.PoolShow:
 		if t, ok := tables[cmd.Name]; ok {
 			return answer{cols: t.cols, rows: t.rows(s)}
@@ -172,8 +184,10 @@ func (s *Session) columns(cmd *parser.PoolCommand) ([]string, *wire.Error) {
 			return t.cols, nil
 		}
 	case parser.PoolShowSetting, parser.PoolShowAll:
-		a := s.perform(cmd)
+		a := s.perform(cmd, true)
 		return a.cols, a.err
+	case parser.PoolExplain:
+		return explainColumns, nil
 	}
 	return nil, nil
 }

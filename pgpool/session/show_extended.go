@@ -158,7 +158,11 @@ func (s *Session) executeLocal(p *local, limit, size int) error {
 	s.client.Skip(size)
 	s.logStatement(p.stmt.text())
 	if !p.run {
-		a := s.perform(p.stmt.verdict.Pool)
+		s.slot.routes.Note(answered)
+		a := s.perform(p.stmt.verdict.Pool, true)
+		if a.fatal != nil {
+			return a.fatal
+		}
 		if err := s.sendNotice(a.notice); err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ func (s *Session) simple(size int) error {
 		return s.refuse(err)
 	}
 	c := choice.server
+	s.countRoute(choice.decision)
 	s.count(c, v)
 	c.note(sql)
 	s.record(c, "", sql)
@@ -62,7 +63,7 @@ func (s *Session) simple(size int) error {
 	if err := c.Flush(); err != nil {
 		return err
 	}
-	s.due.push(c, expectation{kind: wire.Query, verdict: v})
+	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
 	if err := s.relay(); err != nil {
 		return err
 	}
@@ -99,6 +100,7 @@ func (s *Session) function(size int) error {
 		return s.refuse(err)
 	}
 	c := choice.server
+	s.countRoute(choice.decision)
 	s.count(c, opaque)
 	c.note(nil)
 	s.router.Send(opaque, choice.decision)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -35,6 +36,7 @@ type Slot struct {
 	idleSince atomic.Int64 // unix nanoseconds of the engine's clock, while idle
 	reader    atomic.Int32 // the node that the session's reads go to
 	session   atomic.Pointer[Session]
+	routes    route.Counters // decisions of this slot's sessions: one at a time counts, so they do not meet
 
 	mu       sync.Mutex
 	clients  int
@@ -222,6 +224,19 @@ func (t *Table) Release(s *Slot) {
 		return
 	}
 	t.free = append(t.free, s)
+}
+
+// Routes sums up by reason how statements have been routed since the start.
+func (t *Table) Routes() (counts [route.NumReasons]uint64, since time.Time) {
+	t.mu.Lock()
+	slots := slices.Clone(t.slots)
+	t.mu.Unlock()
+	for _, s := range slots {
+		for _, r := range route.Reasons() {
+			counts[r] += s.routes.Count(r)
+		}
+	}
+	return counts, t.started
 }
 
 // Waiting is the number of clients without a slot.
