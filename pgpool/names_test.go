@@ -1,29 +1,17 @@
 package pgpool_test
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgpool-go/tools/testcluster"
 )
 
 // What routing has to know besides the text: prepared names, temporary tables,
 // search paths, defaults of roles. Each read says itself where it runs.
-
-// sqlstate is that of a driver's error, and else what went wrong.
-func sqlstate(err error) string {
-	var bad *pgconn.PgError
-	if errors.As(err, &bad) {
-		return bad.Code
-	}
-	return fmt.Sprint(err)
-}
 
 const here = "inet_server_port()"
 
