@@ -16,12 +16,9 @@ func (s *State) voters() *Register {
 // mayStand reports that this node counts: as one of the first, or by its disk.
 func (s *State) mayStand() bool {
 	r := s.voters()
-	if r.Version.Zero() {
-		return true
-	}
-	old, _ := r.Old.find(s.opts.ID)
-	cur, _ := r.New.find(s.opts.ID)
-	return old.Incarnation == s.incarnation || cur.Incarnation == s.incarnation
+	old, inOld := r.Old.find(s.opts.ID)
+	cur, inNew := r.New.find(s.opts.ID)
+	return inOld && s.counts(r, old, s.incarnation) || inNew && s.counts(r, cur, s.incarnation)
 }
 
 // stand asks whether a candidacy would succeed; this changes nobody's state, so

@@ -266,8 +266,10 @@ func (t *step) nextDecision() bool {
 	d := t.queue[i]
 	t.queue = slices.Delete(t.queue, i, i+1)
 	d.Nodes = slices.Sorted(slices.Values(d.Nodes))
-	if d.Act.runs() {
-		t.boxes = slices.DeleteFunc(t.boxes, func(b box) bool { return b.act == d.Act && slices.Equal(b.nodes, d.Nodes) })
+	if d.Act.runs() { // whatever becomes of it, votes about these nodes are used up
+		t.boxes = slices.DeleteFunc(t.boxes, func(b box) bool {
+			return slices.ContainsFunc(b.nodes, func(id int) bool { return slices.Contains(d.Nodes, id) })
+		})
 	}
 	switch {
 	case needless(t.register, d.Act, d.Nodes, d.Candidate, d.Flag):

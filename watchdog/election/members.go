@@ -24,6 +24,8 @@ func (t *step) changeVoters() {
 		case in && answers && voter.Incarnation != p.incarnation, !in && answers:
 			t.reseat(p, Member)
 			return
+		case t.opts.HalfVotes == HalfWithWitness:
+			// Half of a set is not to become all of a smaller one, which needs no witness.
 		case in && t.hasLeft(p) && t.opts.RemoveShutdown:
 			t.reseat(p, RevokedShutdown)
 			return
@@ -106,7 +108,8 @@ func (t *step) depart() {
 		t.sayGoodBye()
 	}
 	removed := t.committed != nil && !t.committed.has(t.opts.ID) && !t.register.has(t.opts.ID)
-	if t.down && (!t.opts.RemoveShutdown || removed || !t.company()) || t.leaveBy <= t.now {
+	wanted := t.opts.RemoveShutdown && t.opts.HalfVotes != HalfWithWitness
+	if t.down && (!wanted || removed || !t.company()) || t.leaveBy <= t.now {
 		t.do(Left{})
 		t.stopped = true
 	}

@@ -61,8 +61,8 @@ func (s *State) weighOne(r *Register, v Voters, yes func(p *peer) bool) weight {
 	count, tieBreaker := 0, false
 	for _, m := range v.Members {
 		p := s.peer(m.ID)
-		if p == nil || !r.Version.Zero() && (m.Incarnation == 0 || m.Incarnation != p.incarnation) || !yes(p) {
-			continue // before the first register nobody is bound
+		if p == nil || !s.counts(r, m, p.incarnation) || !yes(p) {
+			continue
 		}
 		count++
 		tieBreaker = tieBreaker || m.ID == v.Distinguished
@@ -74,6 +74,18 @@ func (s *State) weighOne(r *Register, v Voters, yes func(p *peer) bool) weight {
 		return halfOf
 	}
 	return tooFew
+}
+
+// counts reports that a disk may answer for a voter: the one it is bound to.
+// Before the first register nobody is bound. Where half is enough, a voter that
+// was never heard counts too: what it might have forgotten is given up there.
+func (s *State) counts(r *Register, m Voter, incarnation uint64) bool {
+	return m.Incarnation == incarnation || r.Version.Zero() || m.Incarnation == 0 && s.opts.HalfVotes != HalfIsNone
+}
+
+// WantsWitness reports that a witness would help: no other node is followed.
+func (s State) WantsWitness(now time.Duration) bool {
+	return s.opts.HalfVotes == HalfWithWitness && s.silent <= now && (s.role != Follower || s.promise <= now)
 }
 
 // suffices reports whether a weight is a quorum now.

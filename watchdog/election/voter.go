@@ -137,7 +137,7 @@ func (t *step) heartbeat(m Message) {
 	}
 	// The leader writes one version after the other, each when the one before is
 	// committed: of its own term, an older one than the committed is committed too.
-	if v := t.register.Version; v.Term == m.Committed.Term && v.Index <= m.Committed.Index {
+	if v := t.register.Version; !v.Zero() && v.Term == m.Committed.Term && v.Index <= m.Committed.Index {
 		t.learn(t.register)
 	}
 	t.send(m.From, Message{Kind: KindAck, Term: m.Term, Seq: m.Seq})

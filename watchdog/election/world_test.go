@@ -3,6 +3,7 @@ package election
 import (
 	"container/heap"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -27,6 +28,7 @@ type world struct {
 	judge *judge
 	trace func(format string, args ...any)
 	steps int
+	ease  time.Duration // longest time between two faults
 	calm  bool
 
 	witness      int // who holds it, -1 nobody
@@ -47,6 +49,7 @@ type rules struct {
 	longLease   bool
 	slowRemoval bool // the address takes longer to go than allowed for
 	wipes       bool // disks are lost, but never of so many that a majority has no memory
+	kind        bool // and only where the others can still elect
 }
 
 type host struct {
@@ -70,6 +73,7 @@ type host struct {
 	// The guardian and what it guards.
 	address   bool
 	serial    uint64 // of the order that holds
+	held      uint64 // counts how often the address came up
 	lease     time.Duration
 	leaseTerm Term
 
@@ -196,7 +200,7 @@ func (w *world) gossip(h *host) {
 			w.input(h, Gossip{ID: o.id, Alive: alive, Priority: o.st.priority(), Started: o.started, Initialised: o.disk.Register != nil})
 		}
 	}
-	if w.opts.HalfVotes == HalfWithWitness && w.link[0][h.id] && h.paused <= w.now {
+	if h.st.WantsWitness(h.clock(w.now)) && w.link[0][h.id] && h.paused <= w.now {
 		// The witness stands beside host 0's switch, and by one host at a time.
 		if w.witness == h.id || w.witnessUntil <= w.now {
 			w.witness, w.witnessUntil = h.id, w.now+w.opts.Times.Promise
@@ -438,7 +442,7 @@ func (w *world) command(h *host, o Address) {
 			w.input(h, AddressDown{Serial: o.Serial})
 			return
 		}
-		h.address = true
+		h.address, h.held = true, h.held+1
 		w.trace("n%d address up, lease left %v", h.id, h.lease-h.clock(w.now))
 		w.judge.look()
 		w.watch(h, o.Serial)
@@ -446,9 +450,9 @@ func (w *world) command(h *host, o Address) {
 }
 
 func (w *world) drop(h *host, d time.Duration, then func()) {
-	serial := h.serial
+	held := h.held
 	w.after(d, func() {
-		if h.address && h.serial == serial {
+		if h.address && h.held == held {
 			h.address = false
 			w.trace("n%d address down", h.id)
 		}
@@ -522,7 +526,7 @@ func (w *world) leader() int {
 		}
 	}
 	for _, h := range w.hosts {
-		if h.up && (leader < 0 || h.st.leader != leader || h.st.promised != w.hosts[leader].st.term || h.st.register.Version != w.hosts[leader].st.register.Version) {
+		if h.up && (leader < 0 || h.st.leader != leader || h.st.promised != w.hosts[leader].st.term) {
 			return -1
 		}
 	}
@@ -538,14 +542,14 @@ type judge struct {
 	history []Decision // by number, as first committed
 	last    []Version  // version of the register that first had it committed
 	commits []*Register
-	calls   map[string]map[int]bool // who asked for it since the last decision about it
+	calls   map[string]map[int]time.Duration // when who asked for it since the last decision about it
 	count   struct{ elections, decisions, removals, returns int }
 	states  []map[int]bool // which backends are down after so many decisions
 	split   bool           // half votes: decisions may be lost
 }
 
 func newJudge(w *world) *judge {
-	return &judge{w: w, leaders: map[Term]int{}, wrote: map[Version]*Register{}, calls: map[string]map[int]bool{},
+	return &judge{w: w, leaders: map[Term]int{}, wrote: map[Version]*Register{}, calls: map[string]map[int]time.Duration{},
 		states: []map[int]bool{{}}, split: w.opts.HalfVotes != HalfIsNone}
 }
 
@@ -558,22 +562,20 @@ func (j *judge) fail(format string, args ...any) {
 
 // look: never two leases, never two addresses.
 func (j *judge) look() {
-	leases, addresses, whoLeases, whoHolds := 0, 0, 0, 0
+	var leases, addresses []int
 	for _, h := range j.w.hosts {
 		if h.up && h.st.lease > h.clock(j.w.now) {
-			leases++
-			whoLeases = whoLeases*10 + h.id
+			leases = append(leases, h.id)
 		}
 		if h.address {
-			addresses++
-			whoHolds = whoHolds*10 + h.id
+			addresses = append(addresses, h.id)
 		}
 	}
-	if addresses > 1 {
-		j.fail("I2 the address is held by %d", whoHolds)
+	if len(addresses) > 1 {
+		j.fail("I2 the address is held by nodes %v", addresses)
 	}
-	if leases > 1 {
-		j.fail("I3 leases of %d", whoLeases)
+	if len(leases) > 1 {
+		j.fail("I3 leases of nodes %v", leases)
 	}
 }
 
@@ -615,7 +617,7 @@ func (j *judge) applied(h *host, r *Register) {
 		}
 		return
 	}
-	if h.st.role != Leader {
+	if r.Version.Term.Node != h.id || r.Version.Term.Incarnation != h.disk.Incarnation {
 		j.fail("I5 n%d applied %v, which no leader has committed", h.id, r.Version)
 	}
 	j.wrote[r.Version] = r
@@ -671,10 +673,10 @@ func (j *judge) decided(d Decision) {
 		}
 	}
 	j.states = append(j.states, now)
-	for key := range j.calls { // a vote from before does not count any more
+	for key, calls := range j.calls { // a vote from before does not count any more
 		for _, id := range d.Nodes {
 			if key[len(key)-1] == byte('0'+id) {
-				delete(j.calls, key)
+				maps.DeleteFunc(calls, func(_ int, at time.Duration) bool { return at < j.w.now })
 			}
 		}
 	}
@@ -685,9 +687,9 @@ func callKey(a Act, node int) string { return fmt.Sprint(a, node) }
 func (j *judge) called(node int, a Act, backend int) {
 	key := callKey(a, backend)
 	if j.calls[key] == nil {
-		j.calls[key] = map[int]bool{}
+		j.calls[key] = map[int]time.Duration{}
 	}
-	j.calls[key][node] = true
+	j.calls[key][node] = j.w.now
 }
 
 // carried: every voter has asked, and there are enough of them.
@@ -699,7 +701,7 @@ func (j *judge) carried(h *host, c Carried) {
 		j.fail("V %v carried by %v, %d needed", c.Request, c.Voters, need)
 	}
 	for _, v := range c.Voters {
-		if !j.calls[callKey(c.Request.Act, c.Request.Nodes[0])][v] {
+		if _, ok := j.calls[callKey(c.Request.Act, c.Request.Nodes[0])][v]; !ok {
 			j.fail("V %v carried by n%d, which has not asked since the last decision", c.Request, v)
 		}
 	}
