@@ -105,22 +105,31 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithTimeout(t.Context(), patience)
-	defer stop()
-	if err := f.Server.Start(ctx); err != nil {
+	if err := f.run(); err != nil {
 		return nil, err
 	}
-	t.Cleanup(func() {
+	return f, nil
+}
+
+// run starts the server, and ends it with the test.
+func (f *front) run() error {
+	f.t.Helper()
+	ctx, stop := context.WithTimeout(f.t.Context(), patience)
+	defer stop()
+	if err := f.Server.Start(ctx); err != nil {
+		return err
+	}
+	f.t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
 		if err := f.Server.Shutdown(ctx, pgpool.Fast); err != nil {
-			t.Errorf("shutdown: %v", err)
+			f.t.Errorf("shutdown: %v", err)
 		}
-		if t.Failed() {
-			t.Logf("last words of pgpool:\n%s", f.Log.tail(40))
+		if f.t.Failed() {
+			f.t.Logf("last words of pgpool:\n%s", f.Log.tail(40))
 		}
 	})
-	return f, nil
+	return nil
 }
 
 func freePort(t testing.TB) int {
