@@ -12,3 +12,10 @@ func (s *Server) Idle() []backend.Idle        { return s.pool.List() }
 func (s *Server) DrainPool()                  { s.pool.Drain(-1) }
 func (s *Server) Slots() *session.Table       { return s.shared.Slots }
 func (s *Server) Snapshot() *cluster.Snapshot { return s.owner.Now() }
+
+// Held tells whether new clients are kept waiting.
+func (s *Server) Held() bool {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return s.gate.waiters > 0
+}

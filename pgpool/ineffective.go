@@ -36,7 +36,7 @@ var ineffective = reasons(map[string][]string{
 	},
 	"online recovery is not built yet": {
 		"recovery_user", "recovery_password", "recovery_database", "recovery_1st_stage_command",
-		"recovery_2nd_stage_command", "recovery_timeout", "client_idle_limit_in_recovery",
+		"recovery_2nd_stage_command", "client_idle_limit_in_recovery",
 	},
 	"the query cache is not built yet": {
 		"memory_cache_enabled",

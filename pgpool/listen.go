@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,8 +27,13 @@ import (
 // Shutdown, whatever becomes of ctx.
 func (s *Server) Start(ctx context.Context) error {
 	c := s.config.Load().Config
-	if err := s.listen(c); err != nil {
+	err := s.listen(c)
+	if err == nil {
+		err = s.listenPcp(c)
+	}
+	if err != nil {
 		s.closeListeners()
+		s.closePcp()
 		return err
 	}
 	background, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -40,6 +46,7 @@ func (s *Server) Start(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, firstProbes)
 	s.owner.Wait(first, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && !n.Assumed || n.Probed() })
 	cancel()
+	s.servePcp(background)
 	for _, ln := range s.listeners {
 		s.doors.Add(1)
 		s.engine.Go(func(t *wire.Task) {
@@ -58,14 +65,7 @@ func (s *Server) listen(c *conf.Config) error {
 	s.port = c.Port
 	// Clients without a slot wait in the kernel's queue when our own is full.
 	backlog := min(c.NumInitChildren*c.ListenBacklogMultiplier, 1<<16)
-	addrs := c.ListenAddresses
-	for _, a := range addrs {
-		if a == "*" {
-			addrs = []string{""}
-			break
-		}
-	}
-	for _, a := range addrs {
+	for _, a := range addresses(c.ListenAddresses) {
 		ln, err := listenTCP(a, c.Port, backlog)
 		if err != nil {
 			return fmt.Errorf("could not listen on %s: %w", net.JoinHostPort(a, strconv.Itoa(c.Port)), err)
@@ -84,6 +84,14 @@ func (s *Server) listen(c *conf.Config) error {
 		}
 	}
 	return nil
+}
+
+// addresses are those to listen on; a star among them stands for all there are.
+func addresses(list []string) []string {
+	if slices.Contains(list, "*") {
+		return []string{""}
+	}
+	return list
 }
 
 func (s *Server) adopt(ln net.Listener) error {
@@ -166,9 +174,11 @@ func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 			continue
 		}
 		delay = 0
+		s.gate.enter(t)
 		s.clients.Add(1)
 		s.engine.Go(func(t *wire.Task) {
 			defer s.clients.Done()
+			defer s.gate.leave()
 			s.shared.Serve(t, client)
 		})
 	}
@@ -211,6 +221,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("received %s shutdown request", strings.ToLower(mode.String())))
 	s.closeListeners()
 	s.shared.Slots.Close()
+	s.gate.end()
 	s.doors.Wait() // from here on there are no more clients
 	gone := make(chan struct{})
 	go func() { s.clients.Wait(); close(gone) }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -57,6 +58,8 @@ type Server struct {
 	config    atomic.Pointer[session.Current]
 
 	listeners []*wire.Listener
+	pcp       []net.Listener
+	gate      gate
 	port      int
 
 	reloadMu sync.Mutex

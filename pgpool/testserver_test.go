@@ -30,6 +30,7 @@ type front struct {
 	*testcluster.Cluster
 	Server *pgpool.Server
 	Port   int
+	Pcp    int    // the administrative port; accounts are those of pcp.conf in Dir
 	Dir    string // of its files; its Unix socket is in Socket
 	Socket string
 	Log    *record
@@ -100,8 +101,8 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Cluster: c, Port: port, Dir: dir, Socket: dir, Log: &record{}, t: t}
-	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path}, DiscardStatus: true, Stderr: f.Log})
+	f := &front{Cluster: c, Port: port, Pcp: pcpPort, Dir: dir, Socket: dir, Log: &record{}, t: t}
+	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Stderr: f.Log})
 	if err != nil {
 		return nil, err
 	}
