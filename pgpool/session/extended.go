@@ -116,7 +116,10 @@ func (s *Session) bind(size int) error {
 		return s.client.Discard(size)
 	}
 	names, err := s.names(size, 0, 2)
-	if err != nil {
+	if err == errFormat {
+		s.client.Skip(size)
+		return s.refuseInPipeline(err)
+	} else if err != nil {
 		return err
 	}
 	if s.logsMessages() {
@@ -388,7 +391,9 @@ func (s *Session) cut() error {
 
 func (s *Session) flush(size int) error {
 	s.message("Flush", "")
-	s.client.Skip(size)
+	if err := s.client.Discard(size); err != nil {
+		return err
+	}
 	if s.pipe.skipping {
 		return nil
 	}
@@ -400,7 +405,9 @@ func (s *Session) flush(size int) error {
 
 func (s *Session) sync(size int) error {
 	s.message("Sync", "")
-	s.client.Skip(size)
+	if err := s.client.Discard(size); err != nil {
+		return err
+	}
 	touched := s.pipe.touched
 	if len(touched) == 1 && (s.due.empty() || s.due.server == touched[0]) {
 		// The common case: what is left of the pipeline and its end in one burst.

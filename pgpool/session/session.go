@@ -143,7 +143,7 @@ func (s *Session) dispatch(typ byte, size int) error {
 		return s.function(size)
 	case wire.Terminate:
 		s.message("Terminate", "")
-		return errGoodbye
+		return s.goodbye()
 	case wire.CopyData, wire.CopyDone, wire.CopyFail:
 		if !s.due.empty() { // perhaps a COPY, whose data the client sends without waiting to be asked
 			return s.cut()
@@ -152,6 +152,15 @@ func (s *Session) dispatch(typ byte, size int) error {
 		return s.client.Discard(size)
 	}
 	return wire.Fatal("08P01", fmt.Sprintf("invalid frontend message type %d", typ))
+}
+
+// goodbye ends the session at the client's wish, who may still want to read what
+// it has asked for before.
+func (s *Session) goodbye() error {
+	if err := s.client.Flush(); err != nil {
+		return err
+	}
+	return errGoodbye
 }
 
 // smallMessage bounds the messages that only name something, as in PostgreSQL.
@@ -176,7 +185,7 @@ func (s *Session) await() (typ byte, size int, err error) {
 		}
 		if got, err := s.client.TryFill(); err != nil {
 			if errors.Is(err, io.EOF) && s.client.Buffered() == 0 {
-				return 0, 0, errGoodbye // not polite, but common
+				return 0, 0, s.goodbye() // not polite, but common
 			}
 			return 0, 0, err
 		} else if got {
