@@ -1,5 +1,7 @@
 package election
 
+import "slices"
+
 // nextTerm is above every round seen, so that one candidacy is enough.
 func (s *State) nextTerm() Term {
 	return Term{Round: max(s.round, s.promised.Round) + 1, Node: s.opts.ID, Incarnation: s.incarnation}
@@ -28,11 +30,20 @@ func (t *step) stand() {
 		t.turn = t.now + t.opts.Times.Candidacy
 		return
 	}
-	t.role, t.term, t.until = PreCandidate, t.nextTerm(), t.now+t.opts.Times.Candidacy
+	t.role, t.term, t.asked, t.until = PreCandidate, t.nextTerm(), t.now, t.now+t.opts.Times.Candidacy
 	t.do(Changed{Role: t.role, Leader: -1, Term: t.term, Why: t.why})
 	t.poll(KindPreVote)
 	if t.carried() {
+		t.goOn()
+	}
+}
+
+// goOn takes the next step of a candidacy that was carried.
+func (t *step) goOn() {
+	if t.role == PreCandidate {
 		t.campaign()
+	} else {
+		t.win()
 	}
 }
 
@@ -54,6 +65,7 @@ func (t *step) poll(k Kind) {
 	r := t.voters()
 	for i := range t.peers {
 		p := &t.peers[i]
+		p.no = false
 		p.pre, p.vote = p.id == t.opts.ID && k == KindPreVote, p.id == t.opts.ID && k == KindVote
 		if p.id != t.opts.ID && r.has(p.id) {
 			t.send(p.id, Message{Kind: k, Term: t.term})
@@ -61,9 +73,13 @@ func (t *step) poll(k Kind) {
 	}
 }
 
-// carried reports that enough have said yes.
+// carried reports that enough have said yes. Half is enough only against
+// silence: the other half had time to answer, and nobody there said no.
 func (t *step) carried() bool {
 	w := t.weigh(t.voters(), func(p *peer) bool { return p.vote || p.pre && t.role == PreCandidate })
+	if w == halfOf && (t.now < t.asked+t.opts.Times.Turn || slices.ContainsFunc(t.peers, func(p peer) bool { return p.no })) {
+		return false
+	}
 	return t.suffices(w, t.now)
 }
 
@@ -72,9 +88,9 @@ func (t *step) preVoteReply(p *peer, m Message) {
 	if t.role != PreCandidate || m.Term != t.term {
 		return
 	}
-	p.pre = m.Yes
+	p.pre, p.no = m.Yes, !m.Yes
 	if t.carried() {
-		t.campaign()
+		t.goOn()
 	}
 }
 
@@ -84,10 +100,10 @@ func (t *step) voteReply(p *peer, m Message) {
 	if t.role != Candidate || m.Term != t.term {
 		return
 	}
-	p.vote = m.Yes
+	p.vote, p.no = m.Yes, !m.Yes
 	switch {
 	case t.carried():
-		t.win()
+		t.goOn()
 	case !m.Yes && t.term.Less(m.Promised):
 		t.giveUp("a voter has helped a higher term")
 	}

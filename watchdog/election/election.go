@@ -150,6 +150,7 @@ type peer struct {
 	heard       time.Duration // its last message
 	left        int64         // the start of it that has said good-bye
 	pre, vote   bool          // said yes to the present candidacy
+	no          bool          // said no to it
 	acked       time.Duration // when we sent the newest message of the present term that it answered
 	version     Version       // that it has accepted, as said in the present term
 	lost        time.Duration // the leader counts from here
@@ -184,7 +185,7 @@ type State struct {
 	// As a candidate.
 	round   uint64        // highest seen anywhere
 	term    Term          // of the present or last candidacy or leadership
-	asked   time.Duration // when votes were asked for
+	asked   time.Duration // when the voters were asked
 	until   time.Duration // limit of the candidacy
 	forced  *Register     // by the operator: the voters to go on with
 	humble  bool          // effective priority -1 until the next election is over
@@ -212,6 +213,7 @@ type State struct {
 	boxes  []box
 	queue  []Decide
 	finish *Finish
+	last   time.Duration // time of the last step
 	random uint64
 }
 
@@ -241,6 +243,7 @@ func New(opts Options, saved Saved, started int64, seed uint64, now time.Duratio
 		why:         "start",
 		witness:     never,
 		lease:       never,
+		last:        now,
 		random:      seed,
 		address:     Address{Serial: 1},
 	}
@@ -264,7 +267,8 @@ func Step(s State, in Input, now time.Duration) (State, []Output) {
 	if s.stopped {
 		return s, nil
 	}
-	t := step{State: s, now: now}
+	t := step{State: s, now: max(now, s.last)}
+	t.last = t.now
 	t.peers = slices.Clone(s.peers)
 	t.beats = slices.Clone(s.beats)
 	t.asks = slices.Clone(s.asks)
@@ -323,6 +327,9 @@ func (s State) Wake() time.Duration {
 		at(s.nextBeat)
 	case s.role != Follower:
 		at(s.until)
+		if s.opts.HalfVotes != HalfIsNone && s.last < s.asked+s.opts.Times.Turn {
+			at(s.asked + s.opts.Times.Turn)
+		}
 	case s.expired == never:
 		at(max(s.promise, s.silent))
 	case s.down && !s.leaving && s.mayStand():
@@ -383,8 +390,11 @@ func (t *step) pass() {
 			t.stand()
 		}
 	case PreCandidate, Candidate:
-		if t.until <= t.now {
+		switch {
+		case t.until <= t.now:
 			t.giveUp("candidacy over")
+		case t.carried(): // by half, now that the others had time to answer
+			t.goOn()
 		}
 	case Leader:
 		t.lead()
@@ -406,7 +416,7 @@ func (t *step) hear(m Message) {
 		// message of the one before turns this back for a while, which costs time but
 		// not safety: answers count for the incarnation that gave them.
 		p.incarnation = m.Incarnation
-		p.pre, p.vote, p.acked, p.version = false, false, never, Version{}
+		p.pre, p.vote, p.no, p.acked, p.version = false, false, false, never, Version{}
 	}
 	p.heard, p.started, p.priority, p.initialised = t.now, m.Started, m.Priority, !m.Version.Zero()
 	switch m.Kind {

@@ -178,7 +178,7 @@ func (t *step) resign(why string) {
 	if t.role == Candidate {
 		t.releasing = Term{} // voters follow the term before or this one; their promise ends by itself
 	}
-	t.lease = never
+	t.lease, t.why = never, why
 	t.lower()
 	t.unseat(why)
 	t.turn = t.now + t.opts.Times.Promise + t.chance(t.opts.Times.Turn)
@@ -191,12 +191,10 @@ func (t *step) resign(why string) {
 func (t *step) unseat(why string) {
 	if t.role == Leader {
 		t.retire(why)
+		t.why, t.quorum, t.expired = why, NoLeader, t.now
 	}
-	if t.role == Leader || t.leader == t.opts.ID {
-		t.leader, t.quorum = -1, NoLeader
-	}
-	t.role, t.why = Follower, why
-	t.expired, t.turn = t.now, t.now+t.rank(-1)*t.opts.Times.Turn+t.chance(t.opts.Times.Turn)
+	t.role = Follower
+	t.turn = t.now + t.rank(-1)*t.opts.Times.Turn + t.chance(t.opts.Times.Turn)
 	t.do(Changed{Role: t.role, Leader: t.leader, Term: t.promised, Why: why})
 }
 

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,7 @@ import (
 var (
 	seeds   = flag.Int("seeds", 0, "seeds of each simulation; 0: as many as take a few seconds")
 	oneSeed = flag.Uint64("seed", 0, "only this seed, with a trace")
-	trouble = flag.Duration("trouble", 60*time.Second, "simulated time of faults in a run")
+	trouble = flag.Duration("trouble", 40*time.Second, "simulated time of faults in a run")
 )
 
 // peace is within what time after the last fault there must be a leader whom
@@ -366,6 +367,7 @@ func (s scenario) sweep(n, limit int) (seed []uint64, sum outcome, longest time.
 		mu   sync.Mutex
 		wg   sync.WaitGroup
 	)
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for {

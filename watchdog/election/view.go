@@ -94,7 +94,7 @@ func (s State) View(now time.Duration) View {
 			m.State, m.Priority, m.Contact = v.Self, s.priority(), 0
 		case s.hasLeft(p):
 			m.State = ShownShutdown
-		case p.heard == never && !p.alive:
+		case p.started == 0:
 			m.State = ShownDead
 		case p.dead, !p.alive && now-p.heard > s.opts.Dead, s.role == Leader && now-max(p.acked, s.active) > s.opts.Dead:
 			m.State = ShownLost

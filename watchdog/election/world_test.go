@@ -27,6 +27,7 @@ type world struct {
 	twice float64
 	judge *judge
 	trace func(format string, args ...any)
+	sent  func(from, to int, m Message)
 	steps int
 	ease  time.Duration // longest time between two faults
 	calm  bool
@@ -96,7 +97,7 @@ func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
 func (q *queue) Pop() any     { o := *q; e := o[len(o)-1]; *q = o[:len(o)-1]; return e }
 
 func newWorld(seed uint64, n int, priorities []int, r rules) *world {
-	w := &world{rules: r, rand: rand.New(rand.NewPCG(seed, 1)), witness: -1, trace: func(string, ...any) {}}
+	w := &world{rules: r, rand: rand.New(rand.NewPCG(seed, 1)), witness: -1, trace: func(string, ...any) {}, sent: func(int, int, Message) {}}
 	w.judge = newJudge(w)
 	for i := range n {
 		w.opts.Nodes = append(slices.Clip(w.opts.Nodes), i)
@@ -200,7 +201,7 @@ func (w *world) gossip(h *host) {
 			w.input(h, Gossip{ID: o.id, Alive: alive, Priority: o.st.priority(), Started: o.started, Initialised: o.disk.Register != nil})
 		}
 	}
-	if h.st.WantsWitness(h.clock(w.now)) && w.link[0][h.id] && h.paused <= w.now {
+	if !w.exact && h.st.WantsWitness(h.clock(w.now)) && w.link[0][h.id] && h.paused <= w.now {
 		// The witness stands beside host 0's switch, and by one host at a time.
 		if w.witness == h.id || w.witnessUntil <= w.now {
 			w.witness, w.witnessUntil = h.id, w.now+w.opts.Times.Promise
@@ -365,6 +366,7 @@ func (w *world) candidate(r *Register, q Request) int {
 }
 
 func (w *world) send(from, to int, m Message) {
+	w.sent(from, to, m)
 	if !w.link[from][to] || w.loss > 0 && w.rand.Float64() < w.loss {
 		return
 	}
@@ -443,7 +445,7 @@ func (w *world) command(h *host, o Address) {
 			return
 		}
 		h.address, h.held = true, h.held+1
-		w.trace("n%d address up, lease left %v", h.id, h.lease-h.clock(w.now))
+		w.trace("n%d address up, lease left %v", h.id, (h.lease - h.clock(w.now)).Round(time.Millisecond))
 		w.judge.look()
 		w.watch(h, o.Serial)
 	})
@@ -546,6 +548,7 @@ type judge struct {
 	count   struct{ elections, decisions, removals, returns int }
 	states  []map[int]bool // which backends are down after so many decisions
 	split   bool           // half votes: decisions may be lost
+	two     bool           // and two may lead
 }
 
 func newJudge(w *world) *judge {
@@ -562,6 +565,9 @@ func (j *judge) fail(format string, args ...any) {
 
 // look: never two leases, never two addresses.
 func (j *judge) look() {
+	if j.two {
+		return
+	}
 	var leases, addresses []int
 	for _, h := range j.w.hosts {
 		if h.up && h.st.lease > h.clock(j.w.now) {
@@ -694,7 +700,7 @@ func (j *judge) called(node int, a Act, backend int) {
 
 // carried: every voter has asked, and there are enough of them.
 func (j *judge) carried(h *host, c Carried) {
-	if j.split || c.Request.Confirmed || !h.opts.NeedConsensus || !h.opts.NeedQuorum {
+	if j.split || c.Request.Confirmed || !h.opts.NeedConsensus || !h.opts.NeedQuorum || h.opts.ManyVotes {
 		return
 	}
 	if need := Required(len(h.st.register.New.Members), h.opts.HalfVotes); len(c.Voters) < need {
