@@ -81,7 +81,7 @@ func (r *raw) startup(params map[string]string) error {
 		case *pgproto3.BackendKeyData:
 			r.pid, r.secret = m.ProcessID, append([]byte(nil), m.SecretKey...)
 		case *pgproto3.ErrorResponse:
-			return said(m)
+			return refusalOf(m)
 		case *pgproto3.ReadyForQuery:
 			return nil
 		}
@@ -95,7 +95,7 @@ func (e *refusal) Error() string {
 	return e.Severity + " " + e.Code + ": " + e.Message + " " + e.Detail
 }
 
-func said(m *pgproto3.ErrorResponse) *refusal {
+func refusalOf(m *pgproto3.ErrorResponse) *refusal {
 	return &refusal{m.Severity, m.Code, m.Message, m.Detail, m.Hint}
 }
 

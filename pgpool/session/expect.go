@@ -39,6 +39,7 @@ func (e *expectations) empty() bool { return e.head == len(e.list) }
 
 func (e *expectations) push(server *server, x expectation) {
 	if e.empty() {
+		clear(e.list) // so that it keeps no large statement alive
 		e.list, e.head = e.list[:0], 0
 	}
 	e.server = server
@@ -157,6 +158,7 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		c.stmts[x.stmt.name] = x.stmt
 		if x.was != nil && !x.skip {
 			s.recycle(x.was)
+			x.was = nil
 		}
 		s.due.pop()
 	case wire.BindComplete:

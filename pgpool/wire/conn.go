@@ -44,6 +44,7 @@ const (
 const (
 	smallBuffer = 16 << 10
 	largeBuffer = 64 << 10
+	largestLeap = 1 << 20  // room made at once for a frame of which little has arrived
 	maxUnsent   = 16 << 10 // composed bytes beyond which Write does not wait for Flush
 	copyLimit   = 4 << 10  // smaller pieces are copied behind what is composed, larger sent from where they lie
 )
@@ -127,8 +128,10 @@ func (c *Conn) Release() {
 }
 
 // room makes space for at least one more byte, and for want bytes in all from
-// the read position on.
+// the read position on. Space for a large frame is made as it arrives: what a
+// peer claims costs nothing.
 func (c *Conn) room(want int) {
+	want = min(want, largestLeap)
 	if c.in == nil {
 		if want <= smallBuffer {
 			c.in = smallPool.Get().(*[smallBuffer]byte)[:]
@@ -154,8 +157,7 @@ func (c *Conn) room(want int) {
 		c.r, c.w = 0, have
 		return
 	}
-	size := max(2*len(c.in), want)
-	bigger := make([]byte, size)
+	bigger := make([]byte, max(2*len(c.in), want))
 	c.w = copy(bigger, c.in[c.r:c.w])
 	c.r = 0
 	giveBack(c.in)
