@@ -14,7 +14,7 @@ BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
 
-.PHONY: all build test lint imports bench bench-go bench-pgbench demo install testdeps clean
+.PHONY: all build test lint imports bench bench-go bench-pgbench pgx-suite demo install testdeps clean
 
 all: build
 
@@ -50,6 +50,11 @@ bench-go:
 bench-pgbench: testdeps build
 	$(GO) build -o bin/pgpool-bench ./tools/bench
 	bin/pgpool-bench -pgpool bin/pgpool $(BENCHFLAGS)
+
+# pgx's own tests, directly and through pgpool: some minutes. Its modules come by
+# the Go module proxy.
+pgx-suite: testdeps build
+	$(GO) run ./tools/pgxsuite -pgpool bin/pgpool
 
 demo: build
 	@.ci/deps demo

@@ -29,6 +29,7 @@ var house = []room{
 	{6, "tools/pgpool", "pgpool pcp watchdog conf auth testcluster", "github.com/urfave/cli/v2"},
 	{6, "tools/demo", "testcluster", ""},
 	{6, "tools/bench", "testcluster", ""},
+	{6, "tools/pgxsuite", "testcluster", ""},
 	{6, "tools", "", ""},
 	{5, "pgpool", "session catalog monitor qcache route backend cluster auth eventlog watchdog election conf parser pcp wire", ""},
 	{4, "pgpool/session", "catalog qcache backend route cluster auth wire parser conf eventlog", pgproto3},
