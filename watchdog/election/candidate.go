@@ -120,10 +120,18 @@ func (t *step) giveUp(why string) {
 }
 
 // nack: a voter has promised a higher term. The leader goes above it, and keeps
-// the address as long as the lease it has lasts.
+// the address as long as the lease it has lasts. If that voter leads itself,
+// which only half votes allow, the lower of the two gives way.
 func (t *step) nack(m Message) {
 	t.round = max(t.round, m.Promised.Round)
-	if t.role == Leader && m.Term == t.term && t.promised.Less(m.Promised) {
+	if t.role != Leader || m.Term != t.term || !t.promised.Less(m.Promised) {
+		return
+	}
+	if m.Why == whyLeading {
+		t.lease = never
+		t.lower()
+		t.unseat("another leads a higher term")
+	} else {
 		t.retire("term renewed")
 		t.why = "a voter had helped a higher term"
 		t.campaign()

@@ -47,7 +47,7 @@ const (
 )
 
 func (r Role) String() string {
-	return [...]string{"follower", "pre-candidate", "candidate", "leader"}[r]
+	return word(int(r), "follower", "pre-candidate", "candidate", "leader")
 }
 
 // HalfVotes says what exactly half of the voters of an even set may do.

@@ -29,8 +29,8 @@ const (
 )
 
 func (v Verdict) String() string {
-	return [...]string{"granted", "already so", "building consensus", "consensus may fail",
-		"no quorum", "made before the last decision", "not a member"}[v]
+	return word(int(v), "granted", "already so", "building consensus", "consensus may fail",
+		"no quorum", "made before the last decision", "not a member")
 }
 
 // ask waits for the leader's word.

@@ -38,6 +38,15 @@ func (t *step) changeVoters() {
 			return
 		}
 	}
+	for _, m := range t.register.New.Members {
+		if t.peer(m.ID) == nil { // no longer configured
+			r := t.register.clone()
+			r.New = r.New.without(m.ID)
+			r.New.Distinguished = t.tieBreaker(r.New)
+			t.write(r)
+			return
+		}
+	}
 	if v := t.register.New; v.Distinguished != t.tieBreaker(v) {
 		r := t.register.clone()
 		r.New.Distinguished = t.tieBreaker(v)

@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Input is something that has happened. A Message is one.
 type Input interface{ input() }
@@ -26,8 +29,16 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"pre-vote", "pre-vote reply", "vote", "vote reply", "heartbeat", "ack", "nack",
-		"release", "leave", "failover vote", "failover reply"}[k]
+	return word(int(k), "pre-vote", "pre-vote reply", "vote", "vote reply", "heartbeat", "ack", "nack",
+		"release", "leave", "failover vote", "failover reply")
+}
+
+// word names a number that may have come from outside.
+func word(i int, words ...string) string {
+	if i < 0 || i >= len(words) {
+		return "unknown " + strconv.Itoa(i)
+	}
+	return words[i]
 }
 
 // Reliable reports whether the loss of a message costs more than a heartbeat's time.

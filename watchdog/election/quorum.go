@@ -133,7 +133,10 @@ func (s *State) shown(now time.Duration) Quorum {
 	alive := 0
 	for i := range s.peers {
 		p := &s.peers[i]
-		if _, in := s.register.New.find(p.id); in && s.present(p, now) {
+		_, in := s.register.New.find(p.id)
+		// Who stops and waits for its removal is alive until it is done: the address
+		// is not dropped in between.
+		if in && (s.present(p, now) || s.opts.RemoveShutdown && s.hasLeft(p) && s.answers(p, now)) {
 			alive++
 		}
 	}
@@ -149,7 +152,11 @@ func (s *State) shown(now time.Duration) Quorum {
 // present reports whether a leader may count on a peer: it has answered of late
 // and nobody says that it is dead or has left.
 func (s *State) present(p *peer, now time.Duration) bool {
-	return p.id == s.opts.ID || p.acked != never && now-p.acked <= s.opts.Times.Promise && !p.dead && !s.hasLeft(p)
+	return p.id == s.opts.ID || s.answers(p, now) && !s.hasLeft(p)
+}
+
+func (s *State) answers(p *peer, now time.Duration) bool {
+	return p.acked != never && now-p.acked <= s.opts.Times.Promise && !p.dead
 }
 
 // hasLeft reports that the start of a peer that was heard last has said good-bye.

@@ -91,7 +91,7 @@ const (
 )
 
 func (m Membership) String() string {
-	return [...]string{"MEMBER", "REVOKED-SHUTDOWN", "REVOKED-NO-SHOW", "REVOKED-LOST"}[m]
+	return word(int(m), "MEMBER", "REVOKED-SHUTDOWN", "REVOKED-NO-SHOW", "REVOKED-LOST")
 }
 
 // Backend is what was agreed on a backend node.
@@ -114,7 +114,7 @@ const (
 )
 
 func (a Act) String() string {
-	return [...]string{"detach", "attach", "promote", "found", "raise", "lower"}[a]
+	return word(int(a), "detach", "attach", "promote", "found", "raise", "lower")
 }
 
 // runs reports whether something is to be carried out.

@@ -62,7 +62,9 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 		w.after(w.chance(s.promise), func() { w.start(h) })
 	}
 	w.after(w.chance(s.promise), w.work)
-	if s.quiet {
+	if s.still {
+		w.ease = 0
+	} else if s.quiet {
 		w.after(3*s.promise, w.crashLeaders)
 	} else {
 		w.after(w.chance(2*s.promise), w.misfortune)
@@ -91,6 +93,8 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 		out.broken = "I8 no leader whom all follow after the faults have ended"
 	case out.healed > peace*s.promise:
 		out.broken = fmt.Sprintf("I8 a leader only %v after the faults have ended", out.healed)
+	case s.still && out.elections != 1:
+		out.broken = fmt.Sprintf("I9 %d elections, and nothing had happened", out.elections)
 	case w.leader() < 0:
 		out.broken = "I8 the leader was lost again"
 	}
@@ -307,8 +311,9 @@ type scenario struct {
 	nodes   []int
 	promise time.Duration
 	rules   rules
-	quiet   bool
-	share   int // of the seeds, in percent
+	quiet   bool // leaders crash, nothing else happens
+	still   bool // nothing happens at all
+	share   int  // of the seeds, in percent
 	want    string
 }
 
@@ -318,7 +323,8 @@ var scenarios = []scenario{
 	{name: "disks lost one by one", nodes: []int{3, 5, 4, 3}, promise: 4 * time.Second, rules: rules{wipes: true, kind: true}, share: 10},
 	{name: "fast", nodes: []int{3, 5}, promise: 600 * time.Millisecond, share: 5},
 	{name: "half with a witness", nodes: []int{2, 4}, promise: 4 * time.Second, rules: rules{opts: Options{HalfVotes: HalfWithWitness}}, share: 5},
-	{name: "crashes of leaders alone", nodes: []int{3, 5}, promise: 2 * time.Second, quiet: true, share: 5},
+	{name: "nothing happens", nodes: []int{2, 3, 5, 7}, promise: 2 * time.Second, still: true, share: 2},
+	{name: "crashes of leaders alone", nodes: []int{3, 5}, promise: 2 * time.Second, quiet: true, share: 3},
 }
 
 // mutants break one assumption or one rule; the simulation must notice.

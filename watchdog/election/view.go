@@ -71,7 +71,9 @@ func (s State) View(now time.Duration) View {
 		Register:  s.register,
 		Committed: s.committed,
 	}
-	if s.leads(s.leader) && (s.promise > now || s.role == Leader) {
+	if s.role == Candidate && s.lease > now {
+		v.Leader = s.opts.ID // and renews its term
+	} else if s.leads(s.leader) && (s.promise > now || s.role == Leader) {
 		v.Leader = s.leader
 	} else {
 		v.Quorum = NoLeader

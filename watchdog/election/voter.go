@@ -107,7 +107,11 @@ func (t *step) follow(leader int, term Term) {
 func (t *step) heartbeat(m Message) {
 	switch {
 	case m.Term.Less(t.promised):
-		t.send(m.From, Message{Kind: KindNack, Term: m.Term, Promised: t.promised})
+		why := whyTerm
+		if t.lease > t.now {
+			why = whyLeading
+		}
+		t.send(m.From, Message{Kind: KindNack, Term: m.Term, Promised: t.promised, Why: why})
 		return
 	case m.Term.Node != m.From, m.Term == t.released:
 		return
@@ -123,7 +127,7 @@ func (t *step) heartbeat(m Message) {
 	t.follow(m.From, m.Term)
 	t.humble = false // an election is over
 	news := m.Seq > t.lastSeq
-	if m.Register != nil && t.register.Version.Less(m.Register.Version) {
+	if m.Register != nil && m.Register.Version.Term == m.Term && t.register.Version.Less(m.Register.Version) {
 		t.register, t.dirty, news = m.Register, true, true
 	}
 	if news { // a repeated message prolongs nothing
