@@ -255,12 +255,12 @@ func (p *play) tell(f []string) error {
 		answered = true
 		words := m.Kind.String()
 		switch {
+		case m.Kind == KindNack:
+			words += fmt.Sprintf(": promised %v, it %s", m.Promised, m.Why)
 		case m.Yes:
 			words += ": yes"
 		case m.Why != "":
 			words += ": no, it " + m.Why
-		case m.Kind == KindNack:
-			words += fmt.Sprintf(": promised %v", m.Promised)
 		case m.Kind == KindAck:
 			words += fmt.Sprintf(" %v seq %d, has %v", m.Term, m.Seq, m.Version)
 		}

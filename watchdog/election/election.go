@@ -250,6 +250,7 @@ func New(opts Options, saved Saved, started int64, seed uint64, now time.Duratio
 	if s.register == nil {
 		s.register = firstRegister(opts.Nodes)
 	}
+	s.round = max(s.round, s.register.Version.Term.Round)
 	for _, id := range opts.Nodes {
 		p := peer{id: id, heard: never, acked: never, lost: never}
 		if id == opts.ID {

@@ -52,7 +52,9 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 			h.opts.RemoveNoShow = 5 * s.promise
 			h.opts.RemoveShutdown = true
 		}
-		h.opts.ManyVotes = false
+		if r.shrink {
+			h.opts.RemoveLost = s.promise / 2
+		}
 	}
 	if trace != nil {
 		w.trace = func(f string, a ...any) { trace("%8.3f "+f, append([]any{w.now.Seconds()}, a...)...) }
@@ -318,9 +320,10 @@ type scenario struct {
 }
 
 var scenarios = []scenario{
-	{name: "majority", nodes: []int{3, 5, 2, 4, 3, 7, 6}, promise: 4 * time.Second, share: 60},
+	{name: "majority", nodes: []int{3, 5, 2, 4, 3, 7, 6}, promise: 4 * time.Second, share: 55},
 	{name: "disks lost", nodes: []int{3, 5, 4, 3}, promise: 4 * time.Second, rules: rules{wipes: true}, share: 15},
 	{name: "disks lost one by one", nodes: []int{3, 5, 4, 3}, promise: 4 * time.Second, rules: rules{wipes: true, kind: true}, share: 10},
+	{name: "shrinking", nodes: []int{3, 4, 5}, promise: 600 * time.Millisecond, rules: rules{shrink: true}, share: 5},
 	{name: "fast", nodes: []int{3, 5}, promise: 600 * time.Millisecond, share: 5},
 	{name: "half with a witness", nodes: []int{2, 4}, promise: 4 * time.Second, rules: rules{opts: Options{HalfVotes: HalfWithWitness}}, share: 5},
 	{name: "nothing happens", nodes: []int{2, 3, 5, 7}, promise: 2 * time.Second, still: true, share: 2},

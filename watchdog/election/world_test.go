@@ -50,6 +50,7 @@ type rules struct {
 	longLease   bool
 	slowRemoval bool // the address takes longer to go than allowed for
 	wipes       bool // disks are lost, but never of so many that a majority has no memory
+	shrink      bool // who is lost is removed soon
 	kind        bool // and only where the others can still elect
 }
 
@@ -726,7 +727,7 @@ func (j *judge) ran(h *host, r Run) {
 	if d := j.history[n-1]; d.Made != r.Decision.Made || d.Candidate != r.Decision.Candidate {
 		j.fail("I10 n%d runs %v, committed was %v", h.id, r.Decision, d)
 	}
-	if left := h.st.lease - h.clock(j.w.now); left <= h.opts.Times.Margin/2 {
+	if left := h.lease - h.clock(j.w.now); left <= h.opts.Times.Margin/2 {
 		j.fail("I10 n%d runs decision %d with %v of lease left", h.id, n, left)
 	}
 }
