@@ -298,11 +298,13 @@ const answerLimit = 256 << 20
 func (s *Session) lost(c *server, err error) error {
 	s.suspect(err)
 	c.Taint()
-	if c.Node != s.main {
-		s.drop(c)
-		return nil
+	if c.Node == s.main && (s.tx.open || s.askTemp || len(s.marks.held) > 0) {
+		return err
 	}
-	return err
+	// Nothing of the session is lost with it: the next statement will find
+	// another, perhaps on another node.
+	s.drop(c)
+	return nil
 }
 
 // suspect tells the cluster of a failed path; whether the node is down is not
