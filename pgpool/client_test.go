@@ -382,6 +382,16 @@ func TestNotify(t *testing.T) {
 	if n, err := listener.WaitForNotification(ctx); err != nil || n.Payload != "to myself" {
 		t.Fatal(n, err)
 	}
+	// A reply of a standby comes after the notifications committed before it was asked.
+	for i := range 20 {
+		run(other, fmt.Sprintf("notify news, 'before %d'", i))
+		run(listener, "select 1")
+		now, stop := context.WithCancel(t.Context())
+		stop()
+		if n, err := listener.WaitForNotification(now); err != nil || n.Payload != fmt.Sprintf("before %d", i) {
+			t.Fatal(n, err)
+		}
+	}
 	run(listener, "unlisten *")
 }
 

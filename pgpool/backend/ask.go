@@ -106,6 +106,10 @@ func (c *Conn) ask(sql string, args []string) ([][]string, error) {
 			refused = c.refused(body)
 		case wire.ParameterStatus:
 			c.NoteParam(body)
+		case wire.Notification:
+			if c.Overheard != nil {
+				c.Overheard(body)
+			}
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			if refused != nil {

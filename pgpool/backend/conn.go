@@ -61,6 +61,10 @@ type Conn struct {
 	Method auth.Method
 	Status byte // transaction status of the last ReadyForQuery: I, T or E
 
+	// Overheard, if not nil, is given the notifications that come among the answers
+	// to an Asker; their body is valid during the call.
+	Overheard func(body []byte)
+
 	// Defaults are settings as they are after login; nil, nobody has asked yet.
 	Defaults *Defaults
 

@@ -79,6 +79,7 @@ func (p *Pool) Put(c *Conn, k Key, now time.Time) {
 	l := p.limits()
 	c.uses++
 	c.Attach(nil)
+	c.Overheard = nil
 	c.Release()
 	if c.tainted || c.Status != 'I' || c.Stirred() || l.PerNode <= 0 || l.Uses > 0 && c.uses >= l.Uses {
 		c.Bye()

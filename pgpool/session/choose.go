@@ -329,6 +329,8 @@ func (s *Session) converse(c *server) error {
 			refused = s.refusal(c, body)
 		case wire.ParameterStatus:
 			c.NoteParam(body)
+		case wire.Notification:
+			s.overheard(c.Conn, body)
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			c.Skip(size)

@@ -237,14 +237,31 @@ func (s *Session) idle() error {
 }
 
 // glance passes on what the main server has to say while another one has
-// answered, before the client is told that its statement is done: notifications
-// of what others have committed by then, or the end of the session.
+// answered, before the client is told that its statement is done: notifications,
+// or the end of the session. PostgreSQL promises a listener that a statement's
+// reply comes after the notifications of what was committed before it: for those,
+// the server is asked whether there are any.
 func (s *Session) glance(answered *server) error {
 	main := s.conns[s.main]
-	if main == nil || main == answered || !main.Stirred() {
+	switch {
+	case main == nil || main == answered:
 		return nil
+	case s.marks.listens && !s.tx.open && !slices.Contains(s.pipe.touched, main):
+		if err := main.SendRaw(wire.Sync, nil); err != nil {
+			return err
+		}
+		return s.converse(main)
+	case main.Stirred():
+		return s.unasked(main)
 	}
-	return s.unasked(main)
+	return nil
+}
+
+// overheard passes on a notification that came among answers to ourselves.
+func (s *Session) overheard(c *backend.Conn, body []byte) {
+	if c.Node == s.main {
+		s.client.SendRaw(wire.Notification, body)
+	}
 }
 
 // unasked deals with what a server says while nothing is due from it.

@@ -65,6 +65,7 @@ type half struct {
 // marks is what a session remembers beyond transactions.
 type marks struct {
 	held      []string // what would be lost with the main connection
+	listens   bool     // LISTEN has been used
 	ownConfig bool     // PGPOOL SET has been used
 	loud      bool     // statements may have to be logged
 	idleLimit atomic.Int64
@@ -154,6 +155,7 @@ func (s *Session) conclude(d *done) {
 	case parser.Prepare:
 		s.notePrepare(v)
 	case parser.Listen:
+		s.marks.listens = true
 		s.hold("LISTEN")
 	case parser.Declare:
 		if v.Hold {
@@ -258,7 +260,7 @@ func (s *Session) endTransaction(committed bool) {
 func (s *Session) noteDiscardAll() {
 	s.settings.clear()
 	s.forgetStatement("")
-	s.marks.held = nil
+	s.marks.held, s.marks.listens = nil, false
 	s.discarded = true
 }
 

@@ -5,8 +5,6 @@ package main
 var explained = map[name]string{
 	{"", "TestFatalTxError"}: "the server process on the primary is terminated, and the next statement is a read: " +
 		"a standby may have answered it before word of the primary's end is here. The session ends then",
-	{"pgconn", "TestConnOnNotification"}: "the same with a notification: it is passed on before a standby's answer " +
-		"if it has arrived by then, and else as soon as it does",
 	{"pgxpool", "TestConnReleaseClosesConnInTransaction"}: "pgx closes a connection and expects the next one to have another " +
 		"backend pid; pgpool resets the server connection and lends it to the next client (connection_cache)",
 	{"pgxpool", "TestConnReleaseClosesConnInFailedTransaction"}: "as TestConnReleaseClosesConnInTransaction",
