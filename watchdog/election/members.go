@@ -20,30 +20,20 @@ func (t *step) changeVoters() {
 		}
 		voter, in := t.register.New.find(p.id)
 		answers := t.present(p, t.now) && p.version.Term == t.term
-		switch {
-		case in && answers && voter.Incarnation != p.incarnation, !in && answers:
-			t.reseat(p, Member)
-			return
-		case t.opts.HalfVotes == HalfWithWitness:
-			// Half of a set is not to become all of a smaller one, which needs no witness.
-		case in && t.hasLeft(p) && t.opts.RemoveShutdown:
-			t.reseat(p, RevokedShutdown)
-			return
-		case in && t.overdue(p):
-			why := RevokedLost
-			if p.heard == never {
-				why = RevokedNoShow
+		if in && answers && voter.Incarnation != p.incarnation || !in && answers {
+			if t.reseat(t.register.New.with(p.id, p.incarnation), p.id, Member) {
+				return
 			}
-			t.reseat(p, why)
-			return
+		}
+		// Half of a set is not to become all of a smaller one, which needs no witness.
+		if why, due := t.due(p); due && in && t.opts.HalfVotes != HalfWithWitness {
+			if t.reseat(t.register.New.without(p.id), p.id, why) {
+				return
+			}
 		}
 	}
 	for _, m := range t.register.New.Members {
-		if t.peer(m.ID) == nil { // no longer configured
-			r := t.register.clone()
-			r.New = r.New.without(m.ID)
-			r.New.Distinguished = t.tieBreaker(r.New)
-			t.write(r)
+		if t.peer(m.ID) == nil && t.reseat(t.register.New.without(m.ID), m.ID, Member) { // no longer configured
 			return
 		}
 	}
@@ -54,17 +44,20 @@ func (t *step) changeVoters() {
 	}
 }
 
-// reseat opens the change that binds, adds or removes one node.
-func (t *step) reseat(p *peer, as Membership) {
+// reseat opens the change that binds, adds or removes one node, and reports
+// whether it did: those that answer now must be a quorum of the new set, or it
+// could be one that never elects again. So voters that were never heard go
+// before those that were.
+func (t *step) reseat(v Voters, id int, as Membership) bool {
 	r := t.register.clone()
-	if as == Member {
-		r.New = r.New.with(p.id, p.incarnation)
-	} else {
-		r.New = r.New.without(p.id)
+	r.New = v
+	r.New.Distinguished = t.tieBreaker(v)
+	r.revoke(id, as)
+	if t.weighOne(r, r.New, func(p *peer) bool { return p.id == t.opts.ID || t.answers(p, t.now) }) != most {
+		return false
 	}
-	r.revoke(p.id, as)
-	r.New.Distinguished = t.tieBreaker(r.New)
 	t.write(r)
+	return true
 }
 
 func (r *Register) revoke(id int, as Membership) {
@@ -83,20 +76,23 @@ func (s *State) tieBreaker(v Voters) int {
 	return -1
 }
 
-// overdue reports that a peer's time to come (back) is over. Only an active
-// leader counts it, from when it became active at the earliest.
-func (t *step) overdue(p *peer) bool {
-	if p.heard == never {
-		return t.opts.RemoveNoShow > 0 && t.now-t.active >= t.opts.RemoveNoShow
-	}
-	if !p.dead && t.now-max(p.acked, t.active) <= t.opts.Dead || t.hasLeft(p) {
+// due reports that a peer is to be removed: it said good-bye, or its time to come
+// (back) is over. Only an active leader counts that, from when it became active
+// at the earliest.
+func (t *step) due(p *peer) (why Membership, due bool) {
+	switch {
+	case t.hasLeft(p):
 		p.lost = never
-		return false
-	}
-	if p.lost == never {
+		return RevokedShutdown, t.opts.RemoveShutdown
+	case p.heard == never:
+		return RevokedNoShow, t.opts.RemoveNoShow > 0 && t.now-t.active >= t.opts.RemoveNoShow
+	case !p.dead && t.now-max(p.acked, t.active) <= t.opts.Dead:
+		p.lost = never
+		return Member, false
+	case p.lost == never:
 		p.lost = t.now
 	}
-	return t.opts.RemoveLost > 0 && t.now-p.lost >= t.opts.RemoveLost
+	return RevokedLost, t.opts.RemoveLost > 0 && t.now-p.lost >= t.opts.RemoveLost
 }
 
 // leave begins a clean stop. A leader hands over first; a voter stays to vote for

@@ -2,4 +2,4 @@
 
 package election
 
-const defaultSeeds = 4000
+const defaultSeeds = 3000

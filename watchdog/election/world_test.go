@@ -549,6 +549,7 @@ type judge struct {
 	count   struct{ elections, decisions, removals, returns int }
 	states  []map[int]bool // which backends are down after so many decisions
 	split   bool           // half votes: decisions may be lost
+	elected time.Duration  // when the last was
 	two     bool           // and two may lead
 }
 
@@ -594,6 +595,7 @@ func (j *judge) stepped(h *host, was *State) {
 		return
 	}
 	j.count.elections++
+	j.elected = j.w.now
 	if o, ok := j.leaders[h.st.term]; ok {
 		j.fail("I1 n%d and n%d led term %v", o, h.id, h.st.term)
 	}
