@@ -92,7 +92,7 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 	own := []string{
 		"listen_addresses = '127.0.0.1'", fmt.Sprintf("port = %d", port), "unix_socket_directories = '" + dir + "'",
 		"pcp_listen_addresses = '127.0.0.1'", fmt.Sprintf("pcp_port = %d", pcpPort), "pcp_socket_dir = '" + dir + "'",
-		"wd_ipc_socket_dir = '" + dir + "'", "work_dir = '" + dir + "'", "logdir = '" + dir + "'",
+		"wd_ipc_socket_dir = '" + dir + "'", "work_dir = '" + dir + "'",
 		"pid_file_name = '" + filepath.Join(dir, "pgpool.pid") + "'",
 		"log_line_prefix = '%m: %a pid %p: '",
 	}
@@ -166,7 +166,7 @@ func (f *front) URL(user, database string, options ...string) string {
 	for i := 0; i+1 < len(options); i += 2 {
 		q.Set(options[i], options[i+1])
 	}
-	u.RawQuery = q.Encode()
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx takes a plus for a plus
 	return u.String()
 }
 
