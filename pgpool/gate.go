@@ -35,6 +35,7 @@ func (g *gate) enter(t *wire.Task) {
 		return true
 	}
 	for t.WaitFor(pass) != nil {
+		t.Forgive()
 	}
 }
 

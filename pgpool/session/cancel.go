@@ -44,7 +44,9 @@ func (s *Session) forget() {
 	s.flight.over = true
 	s.flight.mu.Unlock()
 	for s.flying() {
-		s.task.WaitFor(func() bool { return !s.flying() })
+		if s.task.WaitFor(func() bool { return !s.flying() }) != nil {
+			s.task.Forgive() // the session is at its end already
+		}
 	}
 }
 

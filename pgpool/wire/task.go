@@ -15,8 +15,9 @@ import (
 // hold a lock while it waits. One made by NewTask is the caller's goroutine.
 type Task struct {
 	loop   *loop
-	cause  atomic.Pointer[error]
-	queued atomic.Bool // due to run
+	cause  atomic.Pointer[error] // of an interrupt
+	limit  atomic.Pointer[error] // of a limit that has passed
+	queued atomic.Bool           // due to run
 
 	// Of a coroutine:
 	body  func(*Task)
@@ -142,20 +143,20 @@ func (t *Task) Block(f func()) {
 	}
 }
 
-// Interrupt makes the task's present wait, or its next one, return cause. The
-// first of several causes wins. Safe for all goroutines.
+// Interrupt makes the task's present wait, and all that follow, return cause,
+// until it is forgiven: whoever makes do without what it waited for has not
+// swallowed it. The first of several causes wins. Safe for all goroutines.
 func (t *Task) Interrupt(cause error) {
 	t.cause.CompareAndSwap(nil, &cause)
 	t.Wake()
 }
 
-// Forgive drops an interrupt that came too late to matter, such as a time limit
-// for a step that has been completed.
+// Forgive drops an interrupt that has been answered. For the task itself.
 func (t *Task) Forgive() { t.cause.Store(nil) }
 
-// Limit interrupts the task with cause after d; without d, never. stop, to be
-// called once and by the task, calls that off: when it has returned, cause will
-// not come any more, even if its time was up and no wait has met it.
+// Limit makes the task's waits return cause after d; without d, never. stop, to
+// be called once and by the task, calls that off: when it has returned, cause
+// will not come any more, even if its time was up. An interrupt goes before it.
 func (t *Task) Limit(d time.Duration, cause error) (stop func()) {
 	if d <= 0 {
 		return func() {}
@@ -175,22 +176,23 @@ func (t *Task) alarm(cause func() error, set func(ring func()) (cancel func() bo
 		defer close(rung)
 		err := cause()
 		mine = &err
-		if t.cause.CompareAndSwap(nil, mine) {
+		if t.limit.CompareAndSwap(nil, mine) {
 			t.Wake()
 		}
 	})
 	return func() {
 		if !cancel() { // it rings, or has rung: only when that is over is it known what to take back
 			<-rung
-			t.cause.CompareAndSwap(mine, nil)
+			t.limit.CompareAndSwap(mine, nil)
 		}
 	}
 }
 
-// interrupted consumes an interrupt.
 func (t *Task) interrupted() error {
 	if p := t.cause.Load(); p != nil {
-		t.cause.Store(nil)
+		return *p
+	}
+	if p := t.limit.Load(); p != nil {
 		return *p
 	}
 	return nil

@@ -133,7 +133,7 @@ func TestForwardRunLargeRows(t *testing.T) {
 	}
 }
 
-func TestInterruptEndsWaitOnce(t *testing.T) {
+func TestInterruptEndsWaits(t *testing.T) {
 	e := engine(t)
 	c, peer := pair(t, e)
 	task := e.NewTask()
@@ -143,9 +143,30 @@ func TestInterruptEndsWaitOnce(t *testing.T) {
 	if err := c.Fill(); !errors.Is(err, stop) {
 		t.Fatalf("got %v", err)
 	}
+	if err := c.Fill(); !errors.Is(err, stop) {
+		t.Fatalf("the second wait: %v", err)
+	}
+	task.Forgive()
 	peer.Write(frame('S', nil))
 	if err := c.Fill(); err != nil {
-		t.Fatalf("the wait after an interrupt: %v", err)
+		t.Fatalf("the wait after forgiveness: %v", err)
+	}
+}
+
+func TestLimitIsCalledOff(t *testing.T) {
+	e := engine(t)
+	c, peer := pair(t, e)
+	task := e.NewTask()
+	c.Attach(task)
+	late := errors.New("late")
+	stop := task.Limit(time.Millisecond, late)
+	if err := c.Fill(); !errors.Is(err, late) {
+		t.Fatalf("got %v", err)
+	}
+	stop()
+	peer.Write(frame('S', nil))
+	if err := c.Fill(); err != nil {
+		t.Fatalf("the wait after the limit: %v", err)
 	}
 }
 
