@@ -2,7 +2,6 @@ package election
 
 import (
 	"container/heap"
-	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
