@@ -32,9 +32,19 @@ var (
 // value a server is asked for is known to one client only, so that an answer
 // that goes astray, comes twice or is missing is noticed at once.
 func TestSoak(t *testing.T) {
+	seed := *soakSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	rnd := rand.New(rand.NewPCG(seed, 1<<63))
+	lines := []string{
+		fmt.Sprintf("num_init_children = %d", *soakClients), "max_pool = 2",
+		"disable_load_balance_on_write = " + []string{"off", "transaction", "trans_transaction", "always", "dml_adaptive"}[rnd.IntN(5)],
+		"statement_level_load_balance = " + []string{"on", "on", "off"}[rnd.IntN(3)],
+	}
+	t.Logf("seed %d, %d clients for %v, %q", seed, *soakClients, *soakFor, lines)
 	c := testcluster.New(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"max_connections": "500"}})
-	f := serve(t, c, append(backends(c, 0, 1, 1),
-		fmt.Sprintf("num_init_children = %d", *soakClients), "max_pool = 2", "sr_check_period = 1")...)
+	f := serve(t, c, append(backends(c, rnd.IntN(2), 1, 1), lines...)...)
 	c.MustExec(0, `create role alice superuser login; create role bob superuser login; create database other;
 		create table soak (client int, v text); create index on soak (client)`)
 	if _, err := c.Nodes[0].ExecIn("other", `create table soak (client int, v text); create index on soak (client)`); err != nil {
@@ -42,11 +52,6 @@ func TestSoak(t *testing.T) {
 	}
 	f.Must(f.WaitCatchup())
 
-	seed := *soakSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("seed %d, %d clients for %v", seed, *soakClients, *soakFor)
 	ctx, stop := context.WithTimeout(t.Context(), *soakFor)
 	defer stop()
 	var did tally
