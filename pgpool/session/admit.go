@@ -186,7 +186,6 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 func (s *Session) authenticate() error {
 	s.snap = s.Cluster.Now()
 	s.conns = make([]*server, len(s.snap.Nodes))
-	s.watch = append(s.watch, s.client)
 	client := auth.Client{
 		User: s.user, Database: s.database, Host: s.host,
 		Stored: s.cfg.stored(s.user), ClearText: s.cfg.AllowClearTextFrontendAuth,
@@ -423,6 +422,8 @@ type server struct {
 	applied uint64                // how far the session's lasting settings have been repeated on it
 	stmts   map[string]*statement // what is prepared there, by name
 	closing []*statement          // of these, what the client has closed
+	part    part                  // of a standby: its part in the session's state
+	errands int                   // statements of our own whose answers are still to come
 	last    lastStatement
 	noted   *statement // whose text last has, if it is a named one
 }
@@ -463,8 +464,8 @@ func (s *Session) drop(c *server) {
 	if s.cur == c {
 		s.cur = nil
 	}
-	if s.half.server == c {
-		s.half = half{lost: s.half.end == ""}
+	if s.tx.reader == c {
+		s.tx.reader, s.tx.lost = nil, true
 	}
 	for name, p := range s.portals {
 		if p.server == c {
@@ -476,13 +477,11 @@ func (s *Session) drop(c *server) {
 	s.listServers()
 }
 
-// listServers tells the slot and the idle wait of the servers now in use.
+// listServers tells the slot of the servers now in use.
 func (s *Session) listServers() {
-	s.watch = append(s.watch[:0], s.client)
 	var list []Server
 	for _, c := range s.conns {
 		if c != nil {
-			s.watch = append(s.watch, c.Conn.Conn)
 			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Main: c.Node == s.main, last: &c.last, conn: c.Conn})
 		}
 	}

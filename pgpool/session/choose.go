@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
@@ -42,8 +41,8 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if d.Node != s.main && s.tx.poisoned {
 		d.Node, d.Balanced = s.main, false
 	}
-	if s.half.server != nil && d.Balanced && d.Node != s.main {
-		d.Node = s.half.server.Node // a block has one standby, even if another was drawn before its first read
+	if s.tx.reader != nil && d.Balanced && d.Node != s.main {
+		d.Node = s.tx.reader.Node // a block has one standby, even if another was drawn before its first read
 	}
 	if d.Balanced {
 		s.drawn(d)
@@ -126,7 +125,7 @@ func blames(err error, node int) bool {
 
 // torn is the answer to a read of a block whose snapshot was lost with a standby.
 func (s *Session) torn() error {
-	if s.half.lost && s.router.Isolation() == parser.RepeatableRead {
+	if s.tx.lost && s.router.Isolation() == parser.RepeatableRead {
 		return errSnapshotLost
 	}
 	return nil
@@ -140,15 +139,6 @@ var errSnapshotLost = &wire.Error{Severity: "ERROR", Code: "40001", Message: "th
 func (s *Session) follow() error {
 	if s.tx.open || s.pipe.open() {
 		return nil
-	}
-	if s.discarded {
-		s.discarded = false
-		for _, c := range s.conns {
-			if c != nil && c.Node != s.main {
-				s.giveBack(c)
-			}
-		}
-		s.listServers()
 	}
 	s.snap = s.Cluster.Now()
 	for len(s.conns) < len(s.snap.Nodes) { // a reload has added some
@@ -183,7 +173,7 @@ func (s *Session) ready(node int) (*server, error) {
 			return nil, err
 		}
 	}
-	if c != nil && c.HungUp() && !(s.tx.open && (node == s.main || c == s.half.server)) && c != s.due.server {
+	if c != nil && c.HungUp() && !(s.tx.open && (node == s.main || c == s.tx.reader)) && c != s.due.server {
 		c.Taint()
 		s.drop(c)
 		c = nil
@@ -200,18 +190,18 @@ func (s *Session) ready(node int) (*server, error) {
 		}
 		c = s.conns[node]
 	}
-	if !s.settings.current(c) && !(s.tx.open && node == s.main) {
-		for _, sql := range s.settings.due(c, node != s.main) {
+	if node != s.main {
+		return c, s.bringUp(c)
+	}
+	if !s.settings.current(c) && !s.tx.open {
+		for _, sql := range s.settings.due(c, false) {
 			if err := s.exchange(c, sql); err != nil {
 				return nil, err
 			}
 		}
 		c.applied = s.settings.seq
 	}
-	if node == s.main {
-		return c, s.poison(c)
-	}
-	return c, s.join(c)
+	return c, s.poison(c)
 }
 
 // reach opens a node's server, an idle one if there is.
@@ -223,44 +213,6 @@ func (s *Session) reach(node int) error {
 		}
 	}
 	return s.connect(node)
-}
-
-// join brings a standby into the client's transaction block.
-func (s *Session) join(c *server) error {
-	if !s.tx.open {
-		return nil
-	}
-	if err := s.torn(); err != nil {
-		return err
-	}
-	switch {
-	case s.half.server == nil:
-		s.half = half{server: c, todo: slices.Clone(s.tx.story)}
-	case s.half.server != c:
-		return nil // what is meant for this node alone, as to end a process there, is no part of the block
-	}
-	for len(s.half.todo) > 0 {
-		if err := s.exchange(c, s.half.todo[0].sql); err != nil {
-			return err
-		}
-		s.half.todo = s.half.todo[1:]
-	}
-	return nil
-}
-
-// finishHalf ends a standby's part in a block that is over.
-func (s *Session) finishHalf() error {
-	if s.half.end == "" {
-		return nil
-	}
-	c, end := s.half.server, s.half.end
-	s.half = half{}
-	if err := s.exchange(c, end); err != nil {
-		c.Taint()
-		s.suspect(err)
-		s.drop(c)
-	}
-	return nil
 }
 
 // poison fails the main node's block after a read of it has failed on a standby:

@@ -13,6 +13,7 @@
 //	prepared.go prepared statements, and which servers have them
 //	expect.go   which replies are due, and their relay
 //	copy.go     COPY FROM STDIN, and streams that go both ways
+//	half.go     a standby's part in the session's state and transaction blocks
 //	choose.go   the node for a statement, and its connection in the session's state
 //	settings.go SET and its kin, repeated on each server the session uses
 //	settle.go   what a finished statement has changed
@@ -22,8 +23,9 @@
 //	            show_nodes.go, show_slots.go and show_routing.go, the extended protocol's
 //	            statements and portals of them in show_extended.go
 //
-// Invariant: at any time at most one server owes this session replies, so what
-// comes back has one order and one addressee. A server connection about whose
+// Invariant: at any time at most one server owes the client replies, so what
+// comes back has one order and one addressee; standbys may owe answers to errands
+// (half.go), which are taken before they are asked anything else. A server connection about whose
 // state there is any doubt is tainted and closed; what may have been executed is
 // never sent again.
 package session

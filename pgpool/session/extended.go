@@ -350,6 +350,10 @@ func (s *Session) turnTo(c *server) error {
 		}
 	}
 	s.cur = c
+	if err := s.collect(c); err != nil {
+		s.strayed(c, err)
+		return &wire.Error{Severity: "ERROR", Code: "40001", Message: "the standby that this belongs to was lost", Hint: "Try again."}
+	}
 	s.tidy(c)
 	return nil
 }
@@ -465,7 +469,7 @@ func (s *Session) endPipeline() error {
 		return nil
 	}
 	s.pipe.reset()
-	return s.finishHalf()
+	return nil
 }
 
 // readyForQuery shows the client its transaction's state.

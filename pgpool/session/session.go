@@ -53,24 +53,23 @@ type Session struct {
 	flight cancels        // cancel requests under way
 	snap   *cluster.Snapshot
 
-	due       expectations
-	settings  settings
-	tx        transaction
-	half      half
-	pipe      pipeline
-	stmts     map[string]*statement
-	sqlStmts  map[string]*sqlStatement // prepared by SQL, on the main server only
-	unnamed   *statement
-	spare     *statement // to be filled by the next unnamed one
-	changed   *statement // found to be described otherwise by the server asked last
-	params    []byte     // of the description that is being read
-	portals   map[string]*portal
-	marks     marks
-	path      *catalog.Path // of pathText, see lookup.go
-	pathText  string
-	router    *route.Session
-	askTemp   bool // the main server may have temporary tables that route does not know of
-	discarded bool // DISCARD ALL has run on the main server; the others are to follow
+	due      expectations
+	settings settings
+	tx       transaction
+	pipe     pipeline
+	stmts    map[string]*statement
+	sqlStmts map[string]*sqlStatement // prepared by SQL, on the main server only
+	unnamed  *statement
+	spare    *statement // to be filled by the next unnamed one
+	changed  *statement // found to be described otherwise by the server asked last
+	params   []byte     // of the description that is being read
+	portals  map[string]*portal
+	marks    marks
+	path     *catalog.Path // of pathText, see lookup.go
+	pathText string
+	router   *route.Session
+	askTemp  bool // the main server may have temporary tables that route does not know of
+	behind   bool // some standby has yet to be told that a block is over
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -209,6 +208,7 @@ func (s *Session) idle() error {
 		}
 		return s.client.Fill() // in the middle of a pipeline the servers have nothing to add
 	}
+	s.keepUp()
 	s.refresh()
 	s.client.Release()
 	for _, c := range s.conns {
@@ -221,6 +221,12 @@ func (s *Session) idle() error {
 		s.setStatus(IdleInTransaction)
 	} else {
 		s.setStatus(Idle)
+	}
+	s.watch = append(s.watch[:0], s.client)
+	for _, c := range s.conns {
+		if c != nil && c.errands == 0 { // answers to errands can wait
+			s.watch = append(s.watch, c.Conn.Conn)
+		}
 	}
 	if err := s.task.Wait(s.watch...); err != nil {
 		return err
@@ -279,6 +285,13 @@ func (s *Session) unasked(c *server) error {
 		if err != nil {
 			return s.lost(c, err)
 		}
+		if c.errands > 0 {
+			if err := s.reply(c, typ, body); err != nil {
+				s.strayed(c, err)
+				return nil
+			}
+			continue
+		}
 		switch typ {
 		case wire.NoticeResponse, wire.Notification:
 			if main {
@@ -315,7 +328,7 @@ const answerLimit = 256 << 20
 func (s *Session) lost(c *server, err error) error {
 	s.suspect(err)
 	c.Taint()
-	if c.Node == s.main && (s.tx.open || s.askTemp || len(s.marks.held) > 0) {
+	if c.Node == s.main && (s.tx.open || s.askTemp || s.holds() != "") {
 		return err
 	}
 	// Nothing of the session is lost with it: the next statement will find
@@ -409,6 +422,13 @@ func (s *Session) leave() {
 // giveBack resets a server connection for the next session, or closes it.
 func (s *Session) giveBack(c *server) {
 	s.conns[c.Node] = nil
+	if c.errands > 0 {
+		stop := s.task.Limit(resetLimit, errResetSlow)
+		if s.collect(c) != nil {
+			c.Taint()
+		}
+		stop()
+	}
 	unread := s.due.server == c && !s.due.empty() || c.Buffered() > 0
 	// What the client has not ended with a Sync must not be committed by a
 	// statement of ours; and a cancel request must not hit whoever comes next.

@@ -51,15 +51,9 @@ func (p *pipeline) reset() {
 type transaction struct {
 	open     bool
 	story    story
-	poisoned bool // its failure has been shown to the client and not yet made on the main node
-}
-
-// half is a standby's part in the client's transaction block.
-type half struct {
-	server *server // nil: no standby takes part
-	todo   story   // what it has not been told yet
-	end    string  // the block is over, and this is what the standby is to be told
-	lost   bool    // a standby that took part is gone, and its snapshot with it
+	reader   *server // the standby that the block's reads go to; nil, none yet
+	lost     bool    // it is gone, and its snapshot with it
+	poisoned bool    // its failure has been shown to the client and not yet made on the main node
 }
 
 // marks is what a session remembers beyond transactions.
@@ -142,7 +136,7 @@ func (s *Session) conclude(d *done) {
 	}
 	for i := range v.Settings {
 		if !v.Settings[i].PrimaryOnly {
-			s.tell(story.say, v.Settings[i].Replay)
+			s.tell(func(st story) story { return st.say(v.Settings[i].Replay) })
 		}
 	}
 	switch v.Class {
@@ -191,34 +185,27 @@ func (s *Session) noteTransaction(d *done, t *parser.Transaction) {
 	switch t.Op {
 	case parser.TxBegin:
 		if !s.tx.open { // inside a block it is a warning to PostgreSQL, and nothing to us
-			s.tx = transaction{open: true, story: story(nil).say(beginLike(t))}
+			s.begin(t)
 		}
 	case parser.TxCommit, parser.TxRollback, parser.TxPrepare:
 		s.endTransaction(t.Op != parser.TxRollback && !d.rolledBack)
 		if t.Chain {
-			s.tx = transaction{open: true, story: story(nil).say(beginLike(&parser.Transaction{Isolation: s.router.Isolation()}))}
+			s.begin(&parser.Transaction{Isolation: s.router.Isolation()})
 		}
 	case parser.TxSavepoint:
 		s.settings.savepoint(t.Savepoint)
-		s.tell(story.savepoint, t.Savepoint)
+		s.tell(func(st story) story { return st.savepoint(t.Savepoint) })
 	case parser.TxRelease:
 		s.settings.release(t.Savepoint)
-		s.tell(story.release, t.Savepoint)
+		s.tell(func(st story) story { return st.release(t.Savepoint) })
 	case parser.TxRollbackTo:
 		s.settings.rollbackTo(t.Savepoint)
-		s.tell(story.rollbackTo, t.Savepoint)
+		s.tell(func(st story) story { return st.rollbackTo(t.Savepoint) })
 	}
 }
 
-// tell adds to the block's story, and to what its standby is still to be told.
-func (s *Session) tell(how func(story, string) story, what string) {
-	if !s.tx.open {
-		return
-	}
-	s.tx.story = how(s.tx.story, what)
-	if s.half.server != nil {
-		s.half.todo = how(s.half.todo, what)
-	}
+func (s *Session) begin(t *parser.Transaction) {
+	s.tx = transaction{open: true, story: story(nil).say(beginLike(t))}
 }
 
 // beginLike opens on a standby a block like the one on the main node. What a
@@ -239,21 +226,15 @@ func quoteIdent(name string) string {
 	return `"` + string(bytes.ReplaceAll([]byte(name), []byte(`"`), []byte(`""`))) + `"`
 }
 
-// endTransaction ends the block, explicit or not. finishHalf tells the standby.
+// endTransaction ends the block, explicit or not.
 func (s *Session) endTransaction(committed bool) {
+	before := s.settings.seq
 	s.settings.end(committed)
 	if main := s.conns[s.main]; main != nil {
 		main.applied = s.settings.seq // it ran them itself
 	}
 	s.tx = transaction{}
-	switch {
-	case s.half.server == nil:
-		s.half = half{}
-	case committed:
-		s.half.end = "COMMIT"
-	default:
-		s.half.end = "ROLLBACK"
-	}
+	s.leaveBlock(committed, before)
 }
 
 // noteDiscardAll: the main server is as after login, and so shall the others be.
@@ -261,7 +242,12 @@ func (s *Session) noteDiscardAll() {
 	s.settings.clear()
 	s.forgetStatement("")
 	s.marks.held, s.marks.listens = nil, false
-	s.discarded = true
+	for c := range s.standbys {
+		clear(c.stmts)
+		c.closing, c.applied = c.closing[:0], s.settings.seq
+		c.part.before = append(c.part.before, "DISCARD ALL")
+		s.behind = true
+	}
 }
 
 // forgetStatement forgets a prepared statement, or with no name all of them.

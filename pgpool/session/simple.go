@@ -64,10 +64,7 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
-	if err := s.relay(); err != nil {
-		return err
-	}
-	return s.finishHalf()
+	return s.relay()
 }
 
 // functionOID is where a FunctionCall names its function.
@@ -112,10 +109,7 @@ func (s *Session) function(size int) error {
 		return err
 	}
 	s.due.push(c, expectation{kind: wire.FunctionCall, verdict: opaque})
-	if err := s.relay(); err != nil {
-		return err
-	}
-	return s.finishHalf()
+	return s.relay()
 }
 
 // send composes a frame for a server. Its errors show at Flush.
