@@ -25,7 +25,7 @@ build:
 	@for tool in $$(bin/pgpool --tool-names); do [ $$tool = pgpool ] || ln -sf pgpool bin/$$tool; done
 
 test: testdeps build
-	$(GO) test -race -shuffle=on -timeout 15m $(TESTFLAGS) $(PKG)
+	$(GO) test -race -shuffle=on -timeout 40m $(TESTFLAGS) $(PKG)
 
 lint: imports
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
