@@ -308,7 +308,7 @@ func (s *Session) takeBack(c *server) {
 		case x.skip:
 		case x.kind == wire.Parse && x.stmt.name == "":
 			s.unnamed = x.was
-		case x.kind == wire.Parse:
+		case x.kind == wire.Parse && s.stmts[x.stmt.name] == x.stmt:
 			delete(s.stmts, x.stmt.name)
 		case x.kind == wire.Bind && x.portal != nil:
 			delete(s.portals, x.portal.name)

@@ -73,7 +73,8 @@ func (s *Session) parse(size int) error {
 		s.message("Parse", "statement: "+quote(name)+", query: "+quote(sql))
 	}
 	v := s.Parser.Classify(sql)
-	if len(name) > 0 && s.taken(string(name)) {
+	taken, old := len(name) > 0 && s.taken(string(name)), s.stmts[string(name)]
+	if taken && (v.Pool != nil || old.local()) {
 		word := &wire.Error{Severity: "ERROR", Code: "42P05", Message: fmt.Sprintf("prepared statement \"%s\" already exists", name)}
 		s.client.Skip(size)
 		return s.refuseInPipeline(word)
@@ -82,8 +83,14 @@ func (s *Session) parse(size int) error {
 		return s.parseLocal(&statement{name: string(name), frame: bytes.Clone(s.client.Bytes()[:size]), verdict: v, home: s.main}, size)
 	}
 	choice, err := s.choose(v, sql, true, 0)
+	if err == nil && taken && old == nil { // prepared by SQL
+		choice.server, err = s.mainServer()
+	}
 	if err == nil {
 		err = s.turnTo(choice.server)
+	}
+	if err == nil && old != nil && !s.pipe.skipping {
+		err = s.prepare(choice.server, old) // the server is to refuse the second of that name, if nothing else
 	}
 	if err == nil && !s.pipe.skipping {
 		err = s.prepareNamed(choice.server, v)
@@ -96,9 +103,12 @@ func (s *Session) parse(size int) error {
 	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], s.client.Bytes()[:size]...)
 	st.name, st.verdict, st.home, st.seq, st.described = string(name), v, c.Node, s.settings.seq, false
-	if len(name) == 0 {
+	switch {
+	case len(name) == 0:
 		s.unnamed = st
-	} else {
+	case taken:
+		was = nil
+	default:
 		was = nil
 		s.stmts[st.name] = st
 		s.makeRoom(c, st.name)
@@ -130,11 +140,14 @@ func (s *Session) bind(size int) error {
 		return s.bindLocal(st, size)
 	}
 	choice, err := s.place(st, names[1])
+	if p := s.portals[string(names[0])]; err == nil && p != nil && p.name != "" && p.server != nil {
+		choice.server = p.server // which is to refuse the second of that name
+	}
 	if err == nil && size > batchBytes { // replies must not wait behind it, see the package comment
 		err = s.cut()
 	}
 	if err == nil {
-		choice, err = s.bring(st, choice)
+		choice, err = s.bring(st, names[1], choice)
 	}
 	if err != nil || s.pipe.skipping {
 		if err := s.client.Discard(size); err != nil {
@@ -214,8 +227,12 @@ func (s *Session) describe(size int) error {
 	if err == nil {
 		err = s.turnTo(c)
 	}
-	if err == nil && st != nil && !s.pipe.skipping {
+	switch {
+	case err != nil || s.pipe.skipping:
+	case st != nil:
 		err = s.prepare(c, st)
+	case kind == 'S':
+		s.makeRoom(c, string(name)) // the client has none
 	}
 	if err != nil || s.pipe.skipping {
 		s.client.Skip(size)

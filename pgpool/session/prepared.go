@@ -48,12 +48,15 @@ func (s *Session) blank() *statement {
 	return &statement{}
 }
 
+// orphan stands for an unnamed statement that a server has and the client has not.
+var orphan = &statement{}
+
 // recycle puts an unnamed statement by that another has replaced for good, once
 // nothing remembers it: most clients make one for each query.
 func (s *Session) recycle(st *statement) {
 	for _, c := range s.conns {
 		if c != nil && c.stmts[""] == st {
-			delete(c.stmts, "")
+			c.stmts[""] = orphan
 		}
 	}
 	for _, p := range s.portals {
@@ -130,9 +133,12 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 // bring prepares on the chosen server what an execution of a statement needs. A
 // standby that knows the statement otherwise than the client does, as one that
 // lags behind a change of the schema, leaves it to the main node.
-func (s *Session) bring(st *statement, ch choice) (choice, error) {
+func (s *Session) bring(st *statement, name []byte, ch choice) (choice, error) {
 	for {
 		err := s.turnTo(ch.server)
+		if st == nil && err == nil && !s.pipe.skipping {
+			s.makeRoom(ch.server, string(name)) // the client has none
+		}
 		if st != nil && err == nil && !s.pipe.skipping {
 			err = s.prepareNamed(ch.server, st.verdict)
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"maps"
 	"sync/atomic"
 
 	"pgpool-go/conf"
@@ -267,7 +268,7 @@ func (s *Session) forgetStatement(name string) {
 	case main == nil:
 	case name != "":
 		delete(main.stmts, name)
-	default:
-		clear(main.stmts)
+	default: // but the unnamed one stays
+		maps.DeleteFunc(main.stmts, func(n string, _ *statement) bool { return n != "" })
 	}
 }

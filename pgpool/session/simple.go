@@ -42,6 +42,7 @@ func (s *Session) simple(size int) error {
 		s.client.Skip(size)
 		return err
 	}
+	s.dropUnnamed(v)
 	choice, err := s.choose(v, sql, false, 0)
 	if err == nil {
 		err = s.teach(choice.server, v)
@@ -65,6 +66,15 @@ func (s *Session) simple(size int) error {
 	}
 	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
 	return s.relay()
+}
+
+// dropUnnamed ends what a Query takes the place of: the unnamed statement and,
+// if it runs anything, the unnamed portal.
+func (s *Session) dropUnnamed(v *parser.Verdict) {
+	s.unnamed = nil
+	if p := s.portals[""]; p != nil && v.Class != parser.Empty {
+		p.server, p.local = nil, nil
+	}
 }
 
 // functionOID is where a FunctionCall names its function.
