@@ -118,6 +118,18 @@ func TestEveryServerHasTheSettings(t *testing.T) {
 			r.expect(t, "T D(4MB) C(SELECT 1) Z(I)", q("select current_setting('work_mem')"))
 		}
 	})
+	t.Run("taken back behind the last read", func(t *testing.T) {
+		r := f.raw()
+		for range 8 {
+			r.must(t, "begin")
+			r.must(t, "savepoint a")
+			r.must(t, "set work_mem = '2MB'")
+			r.must(t, "select 1") // a standby has heard of it
+			r.must(t, "rollback to a")
+			r.must(t, "commit")
+			f.everywhere(r, "current_setting('work_mem')", "4MB")
+		}
+	})
 }
 
 // A read that fails on a standby fails the whole block, and nothing of it is

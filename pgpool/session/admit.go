@@ -320,6 +320,9 @@ func (s *Session) hail(node int) (*backend.Conn, error) {
 	var c *backend.Conn
 	var err error
 	s.task.Block(func() { c, err = s.dial(s.cfg, node) })
+	if err != nil && s.Dialing.Err() != nil {
+		return nil, wire.Fatal("57P01", "terminating connection due to administrator command") // we are shutting down
+	}
 	if err != nil {
 		s.suspect(err)
 		return nil, s.unreachable(err)

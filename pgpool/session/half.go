@@ -189,19 +189,18 @@ func (s *Session) standbys(yield func(*server) bool) {
 }
 
 // leaveBlock ends the standbys' parts in a block that is over. Those that have
-// heard all of it have its settings as well; before is what they had until then.
+// heard all of it keep its settings; before is what they had until then. Those
+// that have not may have some that were taken back since, and are to forget all:
+// what has lasted they are told like anybody else.
 func (s *Session) leaveBlock(committed bool, before uint64) {
-	end := "ROLLBACK"
-	if committed {
-		end = "COMMIT"
-	}
 	for c := range s.standbys {
 		p := &c.part
 		if p.begun {
-			p.before = append(p.before, end)
+			end := "ROLLBACK"
 			if committed && len(p.todo) == 0 && c.applied == before {
-				c.applied = s.settings.seq
+				end, c.applied = "COMMIT", s.settings.seq
 			}
+			p.before = append(p.before, end)
 			s.behind = true
 		}
 		p.joined, p.begun, p.todo = false, false, p.todo[:0]
