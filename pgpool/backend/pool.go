@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -30,14 +31,15 @@ type Pool struct {
 	limits func() Limits
 
 	mu   sync.Mutex
-	idle map[Key][]*Conn // the last one put is the first to be lent
-	kept map[int]int     // by node
+	idle map[Key][]*Conn      // the last one put is the first to be lent
+	kept map[int]int          // by node
+	left map[string]time.Time // databases of which none is kept, until then
 }
 
 // NewPool makes a pool; limits is asked at each decision, so that a reload
 // counts at once.
 func NewPool(limits func() Limits) *Pool {
-	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int)}
+	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int), left: make(map[string]time.Time)}
 }
 
 // Get lends an idle connection to a task, or returns nil.
@@ -87,6 +89,11 @@ func (p *Pool) Put(c *Conn, k Key, now time.Time) {
 	}
 	c.idle, c.key = now, k
 	p.mu.Lock()
+	if now.Before(p.left[k.Database]) {
+		p.mu.Unlock()
+		c.Bye()
+		return
+	}
 	p.idle[k] = append(p.idle[k], c)
 	p.kept[c.Node]++
 	var old *Conn
@@ -132,6 +139,9 @@ func (p *Pool) Method(node int, database, user string) (auth.Method, bool) {
 func (p *Pool) Sweep(now time.Time) {
 	l := p.limits()
 	p.drop(func(c *Conn) bool { return l.Idle > 0 && now.Sub(c.idle) >= l.Idle || c.Stirred() })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.left, func(_ string, until time.Time) bool { return !now.Before(until) })
 }
 
 // Drain closes every idle connection of a node; with node -1, all.
@@ -139,11 +149,17 @@ func (p *Pool) Drain(node int) {
 	p.drop(func(c *Conn) bool { return node < 0 || c.Node == node })
 }
 
-// Leave closes every idle connection to a database, on all nodes: somebody wants
-// to drop or rename it. A server takes a moment to see them go, and waits for it.
-func (p *Pool) Leave(database string) {
+// Leave closes every idle connection to a database, on all nodes, and for a while
+// each that comes back: somebody wants to drop or rename it. A server takes a
+// moment to see them go, and waits as long for it.
+func (p *Pool) Leave(database string, now time.Time) {
+	p.mu.Lock()
+	p.left[database] = now.Add(leaveTime)
+	p.mu.Unlock()
 	p.drop(func(c *Conn) bool { return c.key.Database == database })
 }
+
+const leaveTime = 5 * time.Second
 
 func (p *Pool) drop(which func(*Conn) bool) {
 	for _, c := range p.takeOut(which) {

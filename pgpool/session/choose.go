@@ -28,7 +28,7 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 		return choice{}, err
 	}
 	if v.Database != "" {
-		s.Pool.Leave(v.Database)
+		s.Pool.Leave(v.Database, s.task.Now())
 	}
 	in := s.input(v, text, extended, home)
 	d, err := s.decide(&in)
