@@ -176,7 +176,7 @@ func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 		delay = 0
 		s.gate.enter(t)
 		s.clients.Add(1)
-		s.engine.Go(func(t *wire.Task) {
+		t.Go(func(t *wire.Task) {
 			defer s.clients.Done()
 			defer s.gate.leave()
 			s.shared.Serve(t, client)

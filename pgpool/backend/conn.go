@@ -75,6 +75,7 @@ type Conn struct {
 	born    time.Time
 	idle    time.Time // since when in a pool
 	uses    int       // sessions served
+	clean   uint64    // what had been sent when it was last reset
 	tainted bool
 }
 
@@ -241,6 +242,9 @@ func (c *Conn) Reset(statements []string) error {
 	if c.tainted || c.Owed() > 0 || c.Unsent() > 0 {
 		return &Error{c.Node, errors.New("in doubt")}
 	}
+	if c.clean == c.Sent() {
+		return nil // lent, but never spoken to: a session that only read elsewhere
+	}
 	sent := 0
 	for _, q := range statements {
 		if c.Status == 'I' && strings.EqualFold(q, "ABORT") {
@@ -274,6 +278,7 @@ func (c *Conn) Reset(statements []string) error {
 	if c.Status != 'I' {
 		return &Error{c.Node, errors.New("still in a transaction after the reset statements")}
 	}
+	c.clean = c.Sent()
 	return nil
 }
 

@@ -522,7 +522,10 @@ func (s *Session) refresh() {
 func canonical(params []wire.Param) string {
 	var b strings.Builder
 	for _, p := range params {
-		fmt.Fprintf(&b, "%s=%s\x00", p.Name, p.Value)
+		b.WriteString(p.Name)
+		b.WriteByte('=')
+		b.WriteString(p.Value)
+		b.WriteByte(0)
 	}
 	return b.String()
 }

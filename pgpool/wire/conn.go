@@ -28,6 +28,7 @@ type Conn struct {
 	owed int // bytes of a frame under way that Forward has yet to pass on
 
 	out     []byte // composed and not sent
+	sent    uint64 // bytes in all
 	watched bool   // write readiness is reported
 	relief  func() error
 
@@ -254,6 +255,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Sent is the number of bytes sent in all.
+func (c *Conn) Sent() uint64 { return c.sent }
+
 // Unsent is the number of composed bytes.
 func (c *Conn) Unsent() int { return len(c.out) }
 
@@ -327,6 +331,7 @@ func (c *Conn) trySend(p []byte) (int, error) {
 			return sent, c.dress(errno)
 		}
 		sent += n
+		c.sent += uint64(n)
 	}
 	return sent, nil
 }

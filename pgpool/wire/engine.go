@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,8 +34,9 @@ const (
 // NewEngine starts an engine of so many loops, at least one. Close ends it.
 func NewEngine(loops int) (*Engine, error) {
 	e := &Engine{}
-	for range max(loops, 1) {
-		l, err := newLoop(e)
+	loops = max(loops, 1)
+	for range loops {
+		l, err := newLoop(e, mayNap(loops))
 		if err != nil {
 			e.Close()
 			return nil, err
@@ -41,6 +45,13 @@ func NewEngine(loops int) (*Engine, error) {
 		go l.run()
 	}
 	return e, nil
+}
+
+// mayNap tells whether so many loops may wait without giving their processors
+// back: one must be left for what else there is to do, and the runtime must be
+// able to wake them by its signals.
+func mayNap(loops int) bool {
+	return loops < runtime.GOMAXPROCS(0) && !strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1")
 }
 
 // Close ends the loops. Tasks that still wait never go on: end the sessions

@@ -40,6 +40,10 @@ func (e *Engine) Listen(ln net.Listener) (*Listener, error) {
 	if !l.unix {
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
+		// A client speaks first: until it does, or for a second or so, the kernel
+		// keeps it to itself. That saves a wake-up for each, and whoever only looks
+		// whether the port is open costs nothing.
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, 1)
 	}
 	l.conn, err = e.own(fd, ln.Addr(), nil)
 	return l, err

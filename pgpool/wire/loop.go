@@ -13,6 +13,7 @@ import (
 // thread on the way: that costs more than the frames themselves.
 type loop struct {
 	engine *Engine
+	naps   bool // see wait
 	epfd   int
 	wakefd int          // eventfd that ends the wait from outside
 	now    atomic.Int64 // coarse clock, see Task.Now
@@ -20,6 +21,7 @@ type loop struct {
 	ready []*Task // to be run in this turn
 	later []*Task // have had their share of this turn
 	idle  []*coroutine
+	away  int // tasks in Block
 
 	mu       sync.Mutex
 	injected []*Task // woken by other goroutines
@@ -29,7 +31,7 @@ type loop struct {
 	done   chan struct{}
 }
 
-func newLoop(e *Engine) (*loop, error) {
+func newLoop(e *Engine, naps bool) (*loop, error) {
 	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -39,7 +41,7 @@ func newLoop(e *Engine) (*loop, error) {
 		syscall.Close(epfd)
 		return nil, fmt.Errorf("eventfd: %w", errno)
 	}
-	l := &loop{engine: e, epfd: epfd, wakefd: int(wakefd), done: make(chan struct{})}
+	l := &loop{engine: e, naps: naps, epfd: epfd, wakefd: int(wakefd), done: make(chan struct{})}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(l.wakefd)}
 	if err := syscall.EpollCtl(epfd, syscall.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
 		syscall.Close(epfd)
@@ -99,7 +101,8 @@ func (l *loop) run() {
 		for i := range n {
 			l.deliver(&events[i])
 		}
-		for i, t := range l.ready {
+		for i := 0; i < len(l.ready); i++ { // which grows when one of them begins another, see Task.Go
+			t := l.ready[i]
 			l.ready[i] = nil
 			t.queued.Store(false)
 			t.resume()
@@ -108,13 +111,20 @@ func (l *loop) run() {
 	}
 }
 
-// wait asks without blocking while tasks are left from the last turn, and first
-// in any case: a raw call that keeps the processor is enough while there is
-// traffic. Only a loop with nothing to do blocks.
+// wait returns what has happened, at once while tasks are left from the last
+// turn. A loop that may nap first waits by a raw call, which keeps its processor:
+// to give that back and fetch it again keeps the runtime's monitor awake and costs
+// more than a small frame. The monitor's signal ends the nap, with EINTR, when it
+// has lasted for some 10 ms, and at once when the collector wants all to stop.
+// Then, with nothing to do, the loop blocks as any other goroutine does.
 func (l *loop) wait(events []syscall.EpollEvent) (int, syscall.Errno) {
-	n, errno := epollWait(l.epfd, events, 0)
-	if n != 0 || errno != 0 || len(l.later) > 0 {
-		return n, errno
+	patience := 0
+	if l.naps && len(l.later) == 0 && l.away == 0 { // what blocks may want this very processor
+		patience = -1
+	}
+	n, errno := epollWait(l.epfd, events, patience)
+	if n > 0 || len(l.later) > 0 || errno != 0 && errno != syscall.EINTR {
+		return max(n, 0), errno
 	}
 	n, err := syscall.EpollWait(l.epfd, events, -1)
 	if err != nil {

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"iter"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -35,6 +36,19 @@ const maxTurns = 64
 func (e *Engine) Go(f func(*Task)) {
 	t := &Task{loop: e.pick(), body: f}
 	t.Wake()
+}
+
+// Go is Engine.Go for a coroutine. Where the new task falls to its own loop, it
+// runs within the same turn and nobody need be woken.
+func (t *Task) Go(f func(*Task)) {
+	l := t.loop.engine.pick()
+	if l != t.loop || t.co == nil {
+		(&Task{loop: l, body: f}).Wake()
+		return
+	}
+	n := &Task{loop: l, body: f}
+	n.queued.Store(true)
+	l.ready = append(l.ready, n)
 }
 
 // coroutine carries one task after the other: its stack has grown to what a
@@ -133,6 +147,8 @@ func (t *Task) Block(f func()) {
 		return
 	}
 	var done atomic.Bool
+	t.loop.away++
+	defer func() { t.loop.away-- }()
 	go func() {
 		f()
 		done.Store(true)
@@ -161,30 +177,55 @@ func (t *Task) Limit(d time.Duration, cause error) (stop func()) {
 	if d <= 0 {
 		return func() {}
 	}
-	return t.alarm(func() error { return cause }, func(ring func()) func() bool { return time.AfterFunc(d, ring).Stop })
+	a := &alarm{task: t, cause: cause}
+	timer := time.AfterFunc(d, a.ring)
+	return func() {
+		timer.Stop()
+		a.off()
+	}
 }
 
 // Until is Limit for the end of a context, whose cause it takes.
 func (t *Task) Until(ctx context.Context) (stop func()) {
-	return t.alarm(func() error { return context.Cause(ctx) }, func(ring func()) func() bool { return context.AfterFunc(ctx, ring) })
-}
-
-func (t *Task) alarm(cause func() error, set func(ring func()) (cancel func() bool)) (stop func()) {
-	rung := make(chan struct{})
-	var mine *error
-	cancel := set(func() {
-		defer close(rung)
-		err := cause()
-		mine = &err
-		if t.limit.CompareAndSwap(nil, mine) {
-			t.Wake()
-		}
+	a := &alarm{task: t}
+	cancel := context.AfterFunc(ctx, func() {
+		a.mu.Lock()
+		a.cause = context.Cause(ctx)
+		a.mu.Unlock()
+		a.ring()
 	})
 	return func() {
-		if !cancel() { // it rings, or has rung: only when that is over is it known what to take back
-			<-rung
-			t.limit.CompareAndSwap(mine, nil)
-		}
+		cancel()
+		a.off()
+	}
+}
+
+// alarm sets a task's limit once, unless it has been called off before.
+type alarm struct {
+	task *Task
+
+	mu    sync.Mutex
+	cause error
+	rung  bool
+	dead  bool
+}
+
+func (a *alarm) ring() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.dead || !a.task.limit.CompareAndSwap(nil, &a.cause) {
+		return
+	}
+	a.rung = true
+	a.task.Wake()
+}
+
+func (a *alarm) off() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dead = true
+	if a.rung {
+		a.task.limit.CompareAndSwap(&a.cause, nil)
 	}
 }
 

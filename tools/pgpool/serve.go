@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"pgpool-go/conf"
@@ -31,6 +32,11 @@ func start(t *call, c *conf.Config) int {
 	}
 	defer removePid(c.PidFile())
 
+	// The heap of a few hundred clients is so small that the collector would run
+	// after each few hundred logins. This, never touched and so never real memory,
+	// has it wait for as much garbage.
+	ballast := make([]byte, 16<<20)
+	defer runtime.KeepAlive(ballast)
 	server, err := pgpool.New(pgpool.Options{
 		Paths:         c.Paths,
 		DiscardStatus: t.given("discard-status"),
