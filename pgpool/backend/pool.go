@@ -30,16 +30,29 @@ type Limits struct {
 type Pool struct {
 	limits func() Limits
 
-	mu   sync.Mutex
-	idle map[Key][]*Conn      // the last one put is the first to be lent
-	kept map[int]int          // by node
-	left map[string]time.Time // databases of which none is kept, until then
+	mu    sync.Mutex
+	idle  map[Key][]*Conn // the last one put is the first to be lent
+	kept  map[int]int     // by node
+	whose map[account]asked
+	left  map[string]time.Time // databases of which none is kept, until then
+}
+
+// account is whom a server lets in, asked what it wants as proof, as known from
+// so many idle connections.
+type account struct {
+	node           int
+	database, user string
+}
+
+type asked struct {
+	method auth.Method
+	conns  int
 }
 
 // NewPool makes a pool; limits is asked at each decision, so that a reload
 // counts at once.
 func NewPool(limits func() Limits) *Pool {
-	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int), left: make(map[string]time.Time)}
+	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int), whose: make(map[account]asked), left: make(map[string]time.Time)}
 }
 
 // Get lends an idle connection to a task, or returns nil.
@@ -67,6 +80,7 @@ func (p *Pool) Get(k Key, t *wire.Task) *Conn {
 func (p *Pool) remove(k Key, i int) {
 	list := p.idle[k]
 	p.kept[list[i].Node]--
+	p.heard(k, list[i], -1)
 	list = append(list[:i], list[i+1:]...)
 	if len(list) == 0 {
 		delete(p.idle, k)
@@ -96,6 +110,7 @@ func (p *Pool) Put(c *Conn, k Key, now time.Time) {
 	}
 	p.idle[k] = append(p.idle[k], c)
 	p.kept[c.Node]++
+	p.heard(k, c, 1)
 	var old *Conn
 	if p.kept[c.Node] > l.PerNode {
 		old = p.oldest(c.Node)
@@ -126,12 +141,22 @@ func (p *Pool) oldest(node int) *Conn {
 func (p *Pool) Method(node int, database, user string) (auth.Method, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k, list := range p.idle {
-		if k.Node == node && k.Database == database && k.User == user {
-			return list[0].Method, true
-		}
+	a, ok := p.whose[account{node, database, user}]
+	return a.method, ok
+}
+
+// heard counts a connection that comes or goes; the lock is held.
+func (p *Pool) heard(k Key, c *Conn, n int) {
+	who := account{k.Node, k.Database, k.User}
+	a := p.whose[who]
+	if a.conns += n; a.conns == 0 {
+		delete(p.whose, who)
+		return
 	}
-	return auth.Method{}, false
+	if n > 0 {
+		a.method = c.Method // the latest: what the server asks may have changed
+	}
+	p.whose[who] = a
 }
 
 // Sweep closes what has been unused for too long and what its server has
