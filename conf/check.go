@@ -8,7 +8,7 @@ func (c *Config) crossCheck() []*Error {
 	fail := func(about, text, detail, hint string) {
 		e := &Error{Text: text, Detail: detail, Hint: hint}
 		if src, ok := c.Source(about); ok {
-			e.in(assignment{file: src.File, line: src.Line})
+			e.in(assignment{name: about, file: src.File, line: src.Line})
 		}
 		problems = append(problems, e)
 	}

@@ -77,6 +77,12 @@ type resolver interface {
 
 const lookupTimeout = 5 * time.Second
 
+// Remote reports whether clients on other hosts may match the rule.
+func (r *Rule) Remote() bool {
+	a := r.address
+	return r.Type != TypeLocal && !a.samehost && !(a.prefix.IsValid() && a.prefix.Addr().IsLoopback())
+}
+
 // Match returns the first rule for a connection, nil if there is none, which
 // means reject. Rules with host names ask the name service, for a few seconds at most.
 func (h *Hba) Match(c Conn) *Rule {

@@ -91,16 +91,16 @@ func findLegacy(name string) (o old, index int, ok bool) {
 func (l *loader) resolveLegacy(o old, index int, a *assignment) (*Setting, int, bool) {
 	switch {
 	case o.none:
-		l.warn(o.name, *a, fmt.Sprintf("parameter %q was removed", o.name), "The setting has no effect.", "Remove the line.")
+		l.warn(KindRemoved, o.name, *a, fmt.Sprintf("parameter %q was removed", o.name), "The setting has no effect.", "Remove the line.")
 		return nil, 0, false
 	case o.rename:
-		l.warn(o.name, *a, fmt.Sprintf("%s is changed to %s", o.name, o.now), "", fmt.Sprintf("use %s instead", o.now))
+		l.warn(KindRenamed, o.name, *a, fmt.Sprintf("%s is changed to %s", o.name, o.now), "", fmt.Sprintf("use %s instead", o.now))
 		if o.name == "logdir" && a.value == "" {
 			return nil, 0, false // as in the original
 		}
 		return byName[o.now], plain, true
 	}
-	l.warn(o.name, *a, fmt.Sprintf("%s is replaced by %s", o.name, o.now), "", "")
+	l.warn(KindRenamed, o.name, *a, fmt.Sprintf("%s is replaced by %s", o.name, o.now), "", "")
 	l.legacy[o.name+numeral(index)] = oldSet{*a, index}
 	return nil, 0, false
 }
@@ -164,7 +164,7 @@ func (l *loader) settleMode() {
 		src := l.c.sources["replication_mode"]
 		a := assignment{file: src.File, line: src.Line}
 		if !l.set["backend_clustering_mode"] {
-			l.warn("replication_mode", a, "replication_mode is replaced by backend_clustering_mode",
+			l.warn(KindRenamed, "replication_mode", a, "replication_mode is replaced by backend_clustering_mode",
 				"", "use backend_clustering_mode = 'native_replication' instead")
 		}
 		l.fill("backend_clustering_mode", plain, oldSet{a, plain}, "native_replication")

@@ -18,40 +18,76 @@ type loader struct {
 	legacy   map[string]oldSet // old parameters that settleLegacy maps together
 	notices  []Notice
 	problems []*Error // values that cannot be right, in file order
+	repeated []Notice // settings that a later line sets again
 }
 
 // Load reads pgpool.conf. The error, an *Error, is the first of what cannot be
 // right; further ones are among the notices. A missing file is no error: it
 // means defaults, and a warning, as in the original.
 func Load(p Paths) (*Config, []Notice, error) {
-	startDir, err := os.Getwd()
-	paths, pathErr := p.resolve()
-	if err = cmp.Or(err, pathErr); err != nil {
-		return nil, nil, &Error{Text: "could not determine the working directory", Detail: err.Error(), Err: err}
+	l, err := begin(p)
+	if err != nil {
+		return nil, nil, err
 	}
-	c := Default()
-	c.Paths, c.startDir = paths, startDir
-	c.sources, c.told = map[string]Source{}, map[string]bool{}
-	l := newLoader(c)
-	all, bad := l.read(paths.Conf, 0)
-	switch {
-	case bad != nil && errors.Is(bad.Err, fs.ErrNotExist) && bad.File == paths.Conf && bad.Line == 0:
-		warn := bad.notice(LevelWarning)
-		warn.Detail = "using default configuration parameter values"
-		l.notices = append(l.notices, warn)
-	case bad != nil:
+	if bad := l.readAll(); bad != nil {
 		return nil, l.notices, bad
 	}
-	l.apply(all)
-	l.finish()
-	l.problems = append(l.problems, c.crossCheck()...)
 	if len(l.problems) > 0 {
 		for _, p := range l.problems[1:] {
 			l.notices = append(l.notices, p.notice(LevelError))
 		}
 		return nil, l.notices, l.problems[0]
 	}
-	return c, l.notices, nil
+	return l.c, l.notices, nil
+}
+
+// Examine reads pgpool.conf to the end whatever is wrong with it: all that
+// Load would refuse is among the notices, and so are settings that are written
+// twice. The Config, nil only where the file cannot be read as one, has the
+// defaults in place of bad values and is to be looked at, not to be used.
+func Examine(p Paths) (*Config, []Notice, error) {
+	l, err := begin(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	if bad := l.readAll(); bad != nil {
+		return nil, append(l.notices, bad.notice(LevelError)), nil
+	}
+	all := append(l.notices, l.repeated...)
+	for _, p := range l.problems {
+		all = append(all, p.notice(LevelError))
+	}
+	return l.c, all, nil
+}
+
+// begin makes the loader of a first reading.
+func begin(p Paths) (*loader, error) {
+	startDir, err := os.Getwd()
+	paths, pathErr := p.resolve()
+	if err = cmp.Or(err, pathErr); err != nil {
+		return nil, &Error{Text: "could not determine the working directory", Detail: err.Error(), Err: err}
+	}
+	c := Default()
+	c.Paths, c.startDir = paths, startDir
+	c.sources, c.told = map[string]Source{}, map[string]bool{}
+	return newLoader(c), nil
+}
+
+// readAll reads and applies the file; the error is one that nothing can be read past.
+func (l *loader) readAll() *Error {
+	all, bad := l.read(l.c.Paths.Conf, 0)
+	switch {
+	case bad != nil && errors.Is(bad.Err, fs.ErrNotExist) && bad.File == l.c.Paths.Conf && bad.Line == 0:
+		warn := bad.notice(LevelWarning)
+		warn.Detail = "using default configuration parameter values"
+		l.notices = append(l.notices, warn)
+	case bad != nil:
+		return bad
+	}
+	l.apply(all)
+	l.finish()
+	l.problems = append(l.problems, l.c.crossCheck()...)
+	return nil
 }
 
 func newLoader(c *Config) *loader {
@@ -106,7 +142,7 @@ func reason(err error) string {
 // in says where a value was set; the place is part of the detail, so that it
 // reaches the log whatever prints the error.
 func (e *Error) in(a assignment) *Error {
-	e.File, e.Line = a.file, a.line
+	e.Setting, e.File, e.Line = a.name, a.file, a.line
 	e.Detail = located(e.Detail, a)
 	return e
 }
@@ -120,12 +156,13 @@ func located(detail string, a assignment) string {
 }
 
 // warn tells the operator once per parameter and process.
-func (l *loader) warn(about string, a assignment, text, detail, hint string) {
+func (l *loader) warn(kind NoticeKind, about string, a assignment, text, detail, hint string) {
 	if l.c.told[about] {
 		return
 	}
 	l.c.told[about] = true
-	l.notices = append(l.notices, Notice{Level: LevelWarning, File: a.file, Line: a.line, Text: text, Detail: located(detail, a), Hint: hint})
+	l.notices = append(l.notices, Notice{Level: LevelWarning, Kind: kind, Setting: a.name,
+		File: a.file, Line: a.line, Text: text, Detail: located(detail, a), Hint: hint})
 }
 
 func (l *loader) fail(a assignment, e *Error) { l.problems = append(l.problems, e.in(a)) }
@@ -165,15 +202,29 @@ func (l *loader) fillHosts() {
 func (l *loader) put(s *Setting, index int, a assignment) {
 	name := s.title(index)
 	if s.Name == "backend_flag" && strings.Contains(a.value, "ALWAYS_MASTER") {
-		l.warn("ALWAYS_MASTER", a, `backend flag "ALWAYS_MASTER" is now named "ALWAYS_PRIMARY"`, "", `Use "ALWAYS_PRIMARY" instead.`)
+		l.warn(KindRenamed, "ALWAYS_MASTER", a, `backend flag "ALWAYS_MASTER" is now named "ALWAYS_PRIMARY"`, "", `Use "ALWAYS_PRIMARY" instead.`)
 		a.value = strings.ReplaceAll(a.value, "ALWAYS_MASTER", "ALWAYS_PRIMARY")
 	}
 	if bad := s.cell(l.c, index).parse(name, a.value); bad != nil {
 		l.fail(a, bad)
 		return
 	}
+	if l.set[name] {
+		l.again(name, a)
+	}
 	l.set[name] = true
 	l.c.sources[name] = Source{File: a.file, Line: a.line, Value: a.value}
+}
+
+// again notes that a line has been in vain, since a later one sets the same.
+func (l *loader) again(name string, a assignment) {
+	was := l.place(name)
+	if was.value == a.value {
+		return
+	}
+	l.repeated = append(l.repeated, Notice{Level: LevelInfo, Kind: KindRepeated, Setting: name, File: was.file, Line: was.line,
+		Text: fmt.Sprintf("%s is set again", name), Detail: located(fmt.Sprintf("The later value counts, of file %q, line %d.", a.file, a.line), was),
+		Hint: "Remove one of the lines."})
 }
 
 // resolve finds the setting an assignment is about. What it cannot be about is
@@ -193,13 +244,13 @@ func (l *loader) resolve(a *assignment) (s *Setting, index int, ok bool) {
 	n, err := strconv.Atoi(digits)
 	switch {
 	case digits == "":
-		l.warn(a.name, *a, fmt.Sprintf("parameter %q expects the index value", a.name), "The setting is ignored.",
+		l.warn(KindUnknown, a.name, *a, fmt.Sprintf("parameter %q expects the index value", a.name), "The setting is ignored.",
 			fmt.Sprintf("Numbers go from 0 to %d, as in %q.", s.Family.size()-1, s.title(0)))
 	case strings.Trim(digits, "0123456789") != "":
-		l.warn(a.name, *a, fmt.Sprintf("invalid index value for parameter %q ", a.name),
+		l.warn(KindUnknown, a.name, *a, fmt.Sprintf("invalid index value for parameter %q ", a.name),
 			"index part contains the invalid non digit character; the setting is ignored", "")
 	case err != nil || n >= s.Family.size():
-		l.warn(a.name, *a, fmt.Sprintf("%s index outside the valid range for parameter %q (0 .. %d)", digits, a.name, s.Family.size()-1),
+		l.warn(KindUnknown, a.name, *a, fmt.Sprintf("%s index outside the valid range for parameter %q (0 .. %d)", digits, a.name, s.Family.size()-1),
 			"The setting is ignored.", "")
 	default:
 		return s, n, true
@@ -223,7 +274,7 @@ func (l *loader) unknown(a assignment) {
 	if near := nearest(a.name); near != "" {
 		hint = fmt.Sprintf("Did you mean %q? The setting is ignored.", near)
 	}
-	l.warn(a.name, a, fmt.Sprintf("unrecognized configuration parameter %q", a.name), "", hint)
+	l.warn(KindUnknown, a.name, a, fmt.Sprintf("unrecognized configuration parameter %q", a.name), "", hint)
 }
 
 // finish derives what follows from the assignments as a whole.

@@ -103,7 +103,7 @@ func (c *Config) Ineffective(names map[string]string) []Notice {
 			if !set || s.cell(c, index).raw() == s.cell(none, index).raw() {
 				continue
 			}
-			notices = append(notices, Notice{Level: LevelWarning, File: src.File, Line: src.Line,
+			notices = append(notices, Notice{Level: LevelWarning, Kind: KindIneffective, Setting: s.title(index), File: src.File, Line: src.Line,
 				Text:   fmt.Sprintf("parameter %q has no effect", s.title(index)),
 				Detail: located(why, assignment{file: src.File, line: src.Line})})
 			break // one notice per parameter

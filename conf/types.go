@@ -1,6 +1,9 @@
 package conf
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Limits of the numbered parameters.
 const (
@@ -226,14 +229,40 @@ type Heartbeat struct {
 // Used reports whether the slot names a heartbeat destination.
 func (h Heartbeat) Used() bool { return h.Port != 0 }
 
+// NoticeKind says what a notice or an error is about.
+type NoticeKind string
+
+// Kinds of notices about pgpool.conf; others have none.
+const (
+	KindUnknown       NoticeKind = "unknown"       // no such parameter
+	KindRenamed       NoticeKind = "renamed"       // takes effect under another name
+	KindRemoved       NoticeKind = "removed"       // was a parameter once
+	KindInvalid       NoticeKind = "invalid"       // a value that cannot be right
+	KindRepeated      NoticeKind = "repeated"      // a later line wins
+	KindIneffective   NoticeKind = "ineffective"   // changes nothing
+	KindContradictory NoticeKind = "contradictory" // cannot be meant so, together with another setting
+	KindDangerous     NoticeKind = "dangerous"     // works, and may be regretted
+)
+
 // Notice is something the operator should hear; it stops nothing. Detail also says where.
 type Notice struct {
-	Level  LogLevel
-	File   string
-	Line   int
-	Text   string
-	Detail string
-	Hint   string
+	Level   LogLevel
+	Kind    NoticeKind
+	Setting string // as the file has it; empty if it is about none
+	File    string
+	Line    int
+	Text    string
+	Detail  string
+	Hint    string
+}
+
+// Reason is the detail without the place that ends it.
+func (n Notice) Reason() string {
+	at := located("", assignment{file: n.File, line: n.Line})
+	if n.Detail == at {
+		return ""
+	}
+	return strings.TrimSuffix(n.Detail, " ("+at+")")
 }
 
 // String is the notice on one line, for a terminal.
@@ -244,12 +273,13 @@ func (n Notice) String() string {
 // Error is why a file cannot be used. Text, Detail and Hint are the three
 // parts of a message as the original writes them; Detail also says where.
 type Error struct {
-	File   string
-	Line   int // 0: the file as a whole
-	Text   string
-	Detail string
-	Hint   string
-	Err    error // the cause, where there is one
+	Setting string // the parameter it is about, if it is about one
+	File    string
+	Line    int // 0: the file as a whole
+	Text    string
+	Detail  string
+	Hint    string
+	Err     error // the cause, where there is one
 }
 
 // Error is the whole message on one line.
@@ -259,7 +289,7 @@ func (e *Error) Error() string { return sentence(e.Text, e.Detail, e.Hint) }
 func (e *Error) Unwrap() error { return e.Err }
 
 func (e *Error) notice(level LogLevel) Notice {
-	return Notice{Level: level, File: e.File, Line: e.Line, Text: e.Text, Detail: e.Detail, Hint: e.Hint}
+	return Notice{Level: level, Kind: KindInvalid, Setting: e.Setting, File: e.File, Line: e.Line, Text: e.Text, Detail: e.Detail, Hint: e.Hint}
 }
 
 func sentence(text, detail, hint string) string {

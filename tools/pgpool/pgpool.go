@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,8 @@ func pgpoolTool() *tool {
 			{long: "clear-oidmaps", short: 'C'},
 			{long: "debug-assertions", short: 'x'},
 			{long: "version", short: 'v'},
+			{long: "live", longOnly: true},
+			{long: "json", longOnly: true},
 		},
 		words: pgpoolWords,
 		seen:  seePgpoolOption,
@@ -84,15 +87,22 @@ func runPgpool(t *call) int {
 	switch operands := t.operands(); {
 	case len(operands) == 0:
 		command = "start"
-	case len(operands) == 1 && (operands[0] == "stop" || operands[0] == "reload"):
+	case len(operands) == 1 && slices.Contains([]string{"stop", "reload", "check"}, operands[0]):
 		command = operands[0]
 	default:
+		pgpoolHelp(t.stderr)
+		return exitUsage
+	}
+	if command != "check" && (t.given("live") || t.given("json")) {
 		pgpoolHelp(t.stderr)
 		return exitUsage
 	}
 	paths := conf.Paths{
 		Conf: t.string("config-file"), Hba: t.string("hba-file"),
 		Pcp: t.string("pcp-file"), Key: t.string("key-file"),
+	}
+	if command == "check" {
+		return check(t, paths)
 	}
 	c, notices, err := conf.Load(paths)
 	for _, n := range notices {
@@ -220,6 +230,8 @@ Usage:
   pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ]
          [ -m SHUTDOWN-MODE ] stop
   pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] reload
+  pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ]
+         [ --live ] [ --json ] check
 
 Common options:
   -a, --hba-file=HBA_CONFIG_FILE
@@ -248,6 +260,10 @@ Start options:
 Stop options:
   -m, --mode=SHUTDOWN-MODE
                       Can be "smart", "fast", or "immediate"
+
+Check options:
+  --live              Also ask the servers and look at the files of this host
+  --json              Print what is found as JSON
 
 Shutdown modes are:
   smart       quit after all clients have disconnected
