@@ -95,7 +95,9 @@ func TestCheckFiles(t *testing.T) {
 			t.Errorf("%q is missing in %+v", want, found)
 		}
 	}
-	if !slices.ContainsFunc(found, func(f pgpool.Finding) bool { return f.Setting == "enable_pool_hba" || strings.HasSuffix(f.File, "pool_hba.conf") }) {
+	if !slices.ContainsFunc(found, func(f pgpool.Finding) bool {
+		return f.Setting == "enable_pool_hba" || strings.HasSuffix(f.File, "pool_hba.conf")
+	}) {
 		t.Errorf("nothing of pool_hba.conf: %+v", found)
 	}
 }
