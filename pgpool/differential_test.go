@@ -138,7 +138,7 @@ var (
 		"set work_mem = '1MB'", "set local work_mem = '2MB'", "reset work_mem", "show work_mem", "select current_setting('work_mem')",
 		"set application_name = 'x'", "show application_name", "set search_path = pg_catalog", "reset all", "select set_config('work_mem', '3MB', false)",
 		"set role pg_monitor", "reset role", "select current_user",
-		"declare c cursor for select i from t order by i", "fetch 2 from c", "move 1 in c", "close c",
+		"declare c cursor for select i from t order by i", "fetch 2 from c", "move 1 in c", "close c", "fetch 1 from p", "move 1 in q", "close p",
 		"prepare a as select 11", "prepare z as select count(*) from t", "execute a", "execute z", "deallocate a", "deallocate z", "deallocate all",
 		"select name from pg_prepared_statements order by 1",
 		"create temp table tt (i int)", "insert into tt values (1)", "select * from tt", "drop table tt", "select 'tt'::regclass",
@@ -151,6 +151,8 @@ var (
 		"select 1; select 2", "select 1; select 1/0; select 3", "begin; select 1; commit", "insert into t values (7); select count(*) from t",
 		"insert into t values (7); select 1/0", "begin; insert into t values (8)", "commit; select count(*) from t", ";", "set work_mem = '4MB'; show work_mem",
 	}
+	copies                 = []string{"copy t from stdin", "copy t (i, s) from stdin csv", "copy d from stdin", "copy nosuch from stdin"}
+	copied                 = []string{"201\tx\n", "202,x\n", "203", "\n", "204\n"}
 	stmtNames, portalNames = []string{"", "", "a", "b"}, []string{"", "", "p", "q"}
 )
 
@@ -164,7 +166,7 @@ func dialogue(r *rand.Rand) []pgproto3.FrontendMessage {
 	say := func(msgs ...pgproto3.FrontendMessage) {
 		for _, m := range msgs {
 			switch m := m.(type) {
-			case *pgproto3.Query, *pgproto3.Sync:
+			case *pgproto3.Query, *pgproto3.Sync, *pgproto3.FunctionCall:
 				bound = false
 			case *pgproto3.Bind:
 				bound = bound || m.DestinationPortal == ""
@@ -187,7 +189,7 @@ func dialogue(r *rand.Rand) []pgproto3.FrontendMessage {
 		return values
 	}
 	for range 3 + r.IntN(25) {
-		switch n := r.IntN(24); {
+		switch n := r.IntN(27); {
 		case n < 5:
 			say(&pgproto3.Query{String: pick(texts)})
 		case n < 6:
@@ -224,11 +226,42 @@ func dialogue(r *rand.Rand) []pgproto3.FrontendMessage {
 			}
 		case n < 23:
 			say(&pgproto3.Flush{})
-		default:
+		case n < 24:
 			say(&pgproto3.Sync{})
+		case n < 25:
+			say(call(r))
+		default:
+			// No Sync before the data's end: whether the server has failed by then, and
+			// answers it, only the server knows.
+			extended := n == 26
+			if !extended {
+				say(&pgproto3.Query{String: pick(copies)})
+			} else if say(&pgproto3.Parse{Query: pick(copies)}, &pgproto3.Bind{}, &pgproto3.Execute{}); r.IntN(2) == 0 {
+				say(&pgproto3.Sync{})
+			}
+			for range r.IntN(4) {
+				say(&pgproto3.CopyData{Data: []byte(pick(copied))})
+			}
+			if r.IntN(3) > 0 {
+				say(&pgproto3.CopyDone{})
+			} else {
+				say(&pgproto3.CopyFail{Message: "no"})
+			}
+			if extended {
+				say(&pgproto3.Sync{})
+			}
 		}
 	}
 	return program
+}
+
+// call is a FunctionCall of abs, upper or nothing that there is.
+func call(r *rand.Rand) *pgproto3.FunctionCall {
+	return &pgproto3.FunctionCall{
+		Function:         []uint32{1397, 871, 99999}[r.IntN(3)],
+		Arguments:        [][][]byte{nil, {[]byte("-5")}, {nil}, {[]byte("x")}}[r.IntN(4)],
+		ResultFormatCode: uint16(r.IntN(2)),
+	}
 }
 
 // spell writes a dialogue down, a message a line.
@@ -248,6 +281,10 @@ func spell(program []pgproto3.FrontendMessage) string {
 			fmt.Fprintf(&b, "Execute %q %d\n", m.Portal, m.MaxRows)
 		case *pgproto3.Close:
 			fmt.Fprintf(&b, "Close %c %q\n", m.ObjectType, m.Name)
+		case *pgproto3.CopyData:
+			fmt.Fprintf(&b, "CopyData %q\n", m.Data)
+		case *pgproto3.FunctionCall:
+			fmt.Fprintf(&b, "FunctionCall %d %q\n", m.Function, m.Arguments)
 		default:
 			fmt.Fprintf(&b, "%T\n", m)
 		}

@@ -266,6 +266,8 @@ func TestHostileMessages(t *testing.T) {
 		{"the same in a block", message('Q', "begin\x00") + insert + message('D', "X\x00") + read + sync + message('Q', "commit\x00"), "C(BEGIN) Z(T) 1 2 C(INSERT 0 1) E(08P01) Z(E) C(ROLLBACK) Z(I) " + one + " ."},
 
 		{"a Query in a pipeline", read, "1 2 D(7) C(SELECT 1) " + one + " ."},
+		{"a Query behind a write in a pipeline", message('Q', "do 'begin end'\x00") + insert + message('Q', "select 1/0 from kept\x00"), "C(DO) Z(I) 1 2 C(INSERT 0 1) E(22012) Z(I) " + one + " ."},
+		{"a refused Query behind a write in a pipeline", insert + message('Q', "select 2"), "1 2 C(INSERT 0 1) E(08P01) Z(I) " + one + " ."},
 		{"a Query in a failed pipeline", bad + message('Q', "select 2\x00") + sync, "E(42601) Z(I) " + one + " ."},
 		{"a FunctionCall in a failed pipeline", bad + message('F', "\x00\x00\x00\x01") + sync, "E(42601) Z(I) " + one + " ."},
 		{"a FunctionCall of nonsense", message('F', "\x00\x00"), "E(08P01) Z(I) " + one + " ."},
@@ -273,6 +275,7 @@ func TestHostileMessages(t *testing.T) {
 		{"Terminate in a pipeline", insert + message('X', "") + sync, "."},
 		{"Terminate in a failed pipeline", bad + message('H', "") + message('X', ""), "E(42601) ."},
 		{"COPY, then a Parse", message('P', "\x00copy kept from stdin\x00\x00\x00") + message('B', "\x00\x00\x00\x00\x00\x00\x00\x00") + message('E', "\x00\x00\x00\x00\x00") + read, "1 2 G E(08P01) ."},
+		{"COPY behind a read in a pipeline", read + message('P', "\x00copy kept from stdin\x00\x00\x00") + message('B', "\x00\x00\x00\x00\x00\x00\x00\x00") + message('E', "\x00\x00\x00\x00\x00") + sync + message('f', "no\x00") + sync, "1 2 D(7) C(SELECT 1) 1 2 G E(57014) Z(I) " + one + " ."},
 		{"COPY, then a Query", message('Q', "copy kept from stdin\x00"), "G E(08P01) ."},
 		{"COPY, then an unknown letter", message('Q', "copy kept from stdin\x00") + message('z', ""), "G E(08P01) ."},
 		{"COPY, then Sync and Flush", message('Q', "copy kept from stdin\x00") + sync + message('H', "") + message('f', "no\x00"), "G E(57014) Z(I) " + one + " ."},

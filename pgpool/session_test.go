@@ -263,6 +263,16 @@ func TestPortals(t *testing.T) {
 		r.expect(t, "3 Z(T)", closes('P', "c"), sync_)
 		r.expect(t, "C(COMMIT) Z(I)", q("commit"))
 	})
+	t.Run("named by SQL", func(t *testing.T) { // as asyncpg does
+		r.expect(t, "C(BEGIN) Z(T)", q("begin"))
+		r.expect(t, "1 2 D(1) s Z(T)", parse("", "select * from generate_series(1, 5)"), bind("p", ""), execute("p", 1), sync_)
+		r.expect(t, "T D(2) C(FETCH 1) Z(T)", q("fetch p"))
+		r.expect(t, "1 2 C(MOVE 1) Z(T)", parse("", "move p"), bind("", ""), execute("", 0), sync_)
+		r.expect(t, "D(4) s Z(T)", execute("p", 1), sync_)
+		r.expect(t, "C(CLOSE CURSOR) Z(T)", q("close p"))
+		r.expect(t, "E(34000) Z(E)", q("fetch p"))
+		r.expect(t, "C(ROLLBACK) Z(I)", q("rollback"))
+	})
 	t.Run("bound twice", func(t *testing.T) {
 		r.expect(t, "C(BEGIN) Z(T)", q("begin"))
 		r.expect(t, "1 2 E(42P03) Z(E)", parse("", "select 1"), bind("p", ""), bind("p", ""), sync_)

@@ -106,10 +106,9 @@ func (c *Conn) ask(sql string, args []string) ([][]string, error) {
 			refused = c.refused(body)
 		case wire.ParameterStatus:
 			c.NoteParam(body)
+			c.overheard(typ, body)
 		case wire.Notification:
-			if c.Overheard != nil {
-				c.Overheard(body)
-			}
+			c.overheard(typ, body)
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			if refused != nil {
@@ -117,5 +116,11 @@ func (c *Conn) ask(sql string, args []string) ([][]string, error) {
 			}
 			return rows, nil
 		}
+	}
+}
+
+func (c *Conn) overheard(typ byte, body []byte) {
+	if c.Overheard != nil {
+		c.Overheard(typ, body)
 	}
 }

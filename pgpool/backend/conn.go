@@ -61,9 +61,9 @@ type Conn struct {
 	Method auth.Method
 	Status byte // transaction status of the last ReadyForQuery: I, T or E
 
-	// Overheard, if not nil, is given the notifications that come among the answers
-	// to an Asker; their body is valid during the call.
-	Overheard func(body []byte)
+	// Overheard, if not nil, is given the notifications and reported settings that
+	// come among the answers to an Asker; their body is valid during the call.
+	Overheard func(typ byte, body []byte)
 
 	// Defaults are settings as they are after login; nil, nobody has asked yet.
 	Defaults *Defaults

@@ -23,6 +23,7 @@ const (
 	ReasonTargetStandby
 	ReasonPrepared
 	ReasonProcess
+	ReasonPortal
 
 	// By class: the primary.
 	ReasonWrite
@@ -90,6 +91,7 @@ var reasons = [lastReason]struct{ code, text string }{
 	ReasonTargetStandby:   {"target_standby", "pgpool.target asks for a standby"},
 	ReasonPrepared:        {"prepared", "follows its PREPARE"},
 	ReasonProcess:         {"process", "names a server process of this node"},
+	ReasonPortal:          {"portal", "names a portal of this node"},
 	ReasonWrite:           {"write", "writes"},
 	ReasonWritingWith:     {"writing_with", "WITH contains a writing statement"},
 	ReasonLocks:           {"locks", "locks rows or tables"},

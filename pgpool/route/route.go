@@ -31,6 +31,9 @@ type Input struct {
 	// Process is the node of the server process that the statement's
 	// pg_terminate_backend names, as id+1; 0: not one of ours.
 	Process int
+	// Portal is the node of the portal, made by Bind, that FETCH, MOVE or CLOSE
+	// names, as id+1; 0: they name a cursor.
+	Portal int
 	// Recent is a table of the statement that some session has written a moment
 	// ago (dml_adaptive_global); ColdStart: nothing is known of that yet.
 	Recent    string
@@ -177,7 +180,12 @@ func Route(in Input) Decision {
 		return d
 	case parser.Prepare:
 		return in.write(ReasonPrepare, "")
-	case parser.Declare, parser.Fetch, parser.CloseCursor:
+	case parser.Fetch, parser.CloseCursor:
+		if in.Portal > 0 {
+			return Decision{Node: in.Portal - 1, Reason: ReasonPortal, Detail: v.Name}
+		}
+		return in.write(ReasonCursor, "")
+	case parser.Declare:
 		return in.write(ReasonCursor, "")
 	case parser.Listen, parser.Unlisten, parser.Notify:
 		return in.write(ReasonNotify, "")

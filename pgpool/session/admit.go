@@ -434,7 +434,7 @@ type server struct {
 // take makes a server connection this session's own.
 func (s *Session) take(c *backend.Conn) {
 	s.conns[c.Node] = &server{Conn: c, stmts: make(map[string]*statement)}
-	c.Overheard = func(body []byte) { s.overheard(c, body) }
+	c.Overheard = func(typ byte, body []byte) { s.overheard(c, typ, body) }
 	if c.Node == s.main && c.Defaults != nil && s.router != nil {
 		s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
 	}

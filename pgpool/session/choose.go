@@ -35,7 +35,7 @@ func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int
 	if err != nil {
 		return choice{}, err
 	}
-	if s.pipe.pinned && d.Node != s.main {
+	if s.pipe.pinned && d.Node != s.main && d.Reason != route.ReasonPortal {
 		d.Node, d.Balanced = s.main, false
 	}
 	if d.Node != s.main && s.tx.poisoned {
@@ -75,6 +75,7 @@ func (s *Session) input(v *parser.Verdict, text []byte, extended bool, home int)
 	in := route.Input{
 		Verdict: v, Text: text, Facts: s.facts(v), Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules,
 		Extended: extended, Random: s.rnd(), Home: home, Prepared: s.prepared(v), Process: s.process(v),
+		Portal: s.portalOf(v),
 	}
 	if v.Reads && in.Rules.OnWrite == conf.DlbowDmlAdaptiveGlobal {
 		in.Recent, in.ColdStart = s.recent(v, in.Facts)
@@ -281,8 +282,9 @@ func (s *Session) converse(c *server) error {
 			refused = s.refusal(c, body)
 		case wire.ParameterStatus:
 			c.NoteParam(body)
+			s.overheard(c.Conn, typ, body)
 		case wire.Notification:
-			s.overheard(c.Conn, body)
+			s.overheard(c.Conn, typ, body)
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			c.Skip(size)
@@ -349,7 +351,17 @@ func (s *Session) refuse(err error) error {
 	if err != nil {
 		return err
 	}
-	s.poisonIfOpen()
+	if s.pipe.open() { // left with what is refused, which fails it
+		if err := s.failPipeline(); err != nil {
+			return err
+		}
+		if err := s.endLeft(true); err != nil {
+			return err
+		}
+		s.pipe.reset()
+	} else {
+		s.poisonIfOpen()
+	}
 	if err := s.client.Send(word.Response()); err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 	if x.kind == wire.Execute && s.due.head+1 < len(s.due.list) && s.due.list[s.due.head+1].kind == wire.Sync {
 		s.due.list = append(s.due.list[:s.due.head+1], s.due.list[s.due.head+2:]...)
 		s.pipe.syncLost = true
+	} else if s.pipe.syncing { // the client has sent it, we have not
+		s.pipe.syncLost = true
 	}
 	if err := s.client.Flush(); err != nil {
 		return err

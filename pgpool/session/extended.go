@@ -445,8 +445,14 @@ func (s *Session) sync(size int) error {
 		}
 		return s.endPipeline()
 	}
-	if err := s.cut(); err != nil {
+	s.pipe.syncing = true
+	err := s.cut()
+	s.pipe.syncing = false
+	if err != nil {
 		return err
+	}
+	if s.pipe.syncLost {
+		return s.endPipeline()
 	}
 	// The main server last: its word on the transaction counts.
 	for _, c := range touched {
@@ -465,9 +471,6 @@ func (s *Session) sync(size int) error {
 		} else if s.tx.open && c.Status == 'E' {
 			s.tx.poisoned = true
 		}
-	}
-	if s.pipe.syncLost {
-		return s.endPipeline()
 	}
 	if last != nil {
 		s.settle(last)
@@ -569,6 +572,7 @@ func (s *Session) failPipeline() error {
 			return nil
 		case wire.ParameterStatus:
 			main.NoteParam(body)
+			s.overheard(main.Conn, typ, body)
 		case wire.NoticeResponse, wire.Notification:
 		default:
 			return s.outOfPlace(main, typ)

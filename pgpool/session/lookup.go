@@ -178,6 +178,18 @@ func slowest(snap *cluster.Snapshot) time.Duration {
 	return d
 }
 
+// portalOf is the node of the portal that a statement names like a cursor, as
+// id+1: one that the client has made by Bind is where that went.
+func (s *Session) portalOf(v *parser.Verdict) int {
+	if v.Class != parser.Fetch && v.Class != parser.CloseCursor {
+		return 0
+	}
+	if p := s.portals[v.Name]; p != nil && v.Name != "" && p.server != nil {
+		return p.server.Node + 1
+	}
+	return 0
+}
+
 // process is the node of the server process that a statement would terminate,
 // as id+1, if it serves one of our sessions.
 func (s *Session) process(v *parser.Verdict) int {

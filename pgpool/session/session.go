@@ -263,10 +263,12 @@ func (s *Session) glance(answered *server) error {
 	return nil
 }
 
-// overheard passes on a notification that came among answers to ourselves.
-func (s *Session) overheard(c *backend.Conn, body []byte) {
+// overheard passes on what came among answers to ourselves and is for the client: a
+// notification, or a setting whose change is reported when a statement is over,
+// which may be that of a reload.
+func (s *Session) overheard(c *backend.Conn, typ byte, body []byte) {
 	if c.Node == s.main {
-		s.client.SendRaw(wire.Notification, body)
+		s.client.SendRaw(typ, body)
 	}
 }
 

@@ -15,6 +15,7 @@ type pipeline struct {
 	pinned   bool      // something other than a read went to the main node: the rest follows it
 	failed   bool      // an error has been answered
 	skipping bool      // and messages are passed over until Sync
+	syncing  bool      // the client has said Sync, and what came before it is being answered
 	syncLost bool      // the Sync under way was passed over by a COPY
 	ahead    int       // bytes sent whose replies have not been read
 	done     []done
@@ -147,6 +148,10 @@ func (s *Session) conclude(d *done) {
 		}
 	case parser.Deallocate:
 		s.forgetStatement(v.Name)
+	case parser.CloseCursor:
+		if v.Name != "" {
+			delete(s.portals, v.Name)
+		}
 	case parser.Prepare:
 		s.notePrepare(v)
 	case parser.Listen:

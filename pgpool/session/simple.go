@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/wire"
@@ -22,7 +23,8 @@ func (s *Session) simple(size int) error {
 	if s.logsMessages() {
 		s.message("Query", "query: "+quote(sql))
 	}
-	if s.pipe.open() {
+	left := s.pipe.open()
+	if left {
 		if err := s.leavePipeline(); err != nil {
 			return err
 		}
@@ -38,12 +40,18 @@ func (s *Session) simple(size int) error {
 	v := s.Parser.Classify(sql)
 	s.logStatement(sql)
 	if v.Pool != nil {
-		err := s.poolCommand(v, sql)
+		err := s.endLeft(left)
+		if err == nil {
+			err = s.poolCommand(v, sql)
+		}
 		s.client.Skip(size)
 		return err
 	}
 	s.dropUnnamed(v)
 	choice, err := s.choose(v, sql, false, 0)
+	if err == nil && choice.server.Node != s.main {
+		err = s.endLeft(left)
+	}
 	if err == nil {
 		err = s.teach(choice.server, v)
 	}
@@ -65,7 +73,13 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
-	return s.relay()
+	if err := s.relay(); err != nil {
+		return err
+	}
+	if left {
+		s.pipe.reset()
+	}
+	return nil
 }
 
 // dropUnnamed ends what a Query takes the place of: the unnamed statement and,
@@ -83,7 +97,8 @@ const functionOID = 5
 // function runs a FunctionCall message, on the main node: nothing tells what it
 // does.
 func (s *Session) function(size int) error {
-	if s.pipe.open() {
+	left := s.pipe.open()
+	if left {
 		if err := s.leavePipeline(); err != nil {
 			return err
 		}
@@ -119,16 +134,23 @@ func (s *Session) function(size int) error {
 		return err
 	}
 	s.due.push(c, expectation{kind: wire.FunctionCall, verdict: opaque})
-	return s.relay()
+	if err := s.relay(); err != nil {
+		return err
+	}
+	if left {
+		s.pipe.reset()
+	}
+	return nil
 }
 
 // send composes a frame for a server. Its errors show at Flush.
 func (s *Session) send(c *server, frame []byte) { c.Write(frame) }
 
-// leavePipeline ends a pipeline that the client has left with a Query instead
+// leavePipeline deals with a pipeline that the client has left with a Query instead
 // of a Sync: what is due is answered first, as PostgreSQL does, and servers other
-// than the main one are told that it is over. If an error is among the answers,
-// the Query is passed over like everything else up to Sync.
+// than the main one are told that it is over. On that the Query ends it, being part
+// of its transaction. If an error is among the answers, the Query is passed over
+// like everything else up to Sync.
 func (s *Session) leavePipeline() error {
 	if err := s.cut(); err != nil || s.pipe.skipping {
 		return err
@@ -137,6 +159,21 @@ func (s *Session) leavePipeline() error {
 		if c.Node == s.main {
 			continue
 		}
+		if err := s.syncServer(c); err != nil {
+			return err
+		}
+	}
+	s.pipe.touched = slices.DeleteFunc(s.pipe.touched, func(c *server) bool { return c.Node != s.main })
+	return nil
+}
+
+// endLeft ends on the main server a pipeline that was left with a Query which does
+// not go there.
+func (s *Session) endLeft(left bool) error {
+	if !left {
+		return nil
+	}
+	for _, c := range s.pipe.touched {
 		if err := s.syncServer(c); err != nil {
 			return err
 		}
