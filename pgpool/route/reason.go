@@ -85,7 +85,7 @@ var reasons = [lastReason]struct{ code, text string }{
 	ReasonSnapshotLost:    {"snapshot_lost", "the node with the transaction's snapshot is gone"},
 	ReasonRead:            {"read", "only reads"},
 	ReasonReadTransaction: {"read_transaction", "only reads; the transaction has its node for reads"},
-	ReasonReadPrepared:    {"read_prepared", "only reads; prepared on this node"},
+	ReasonReadPrepared:    {"read_prepared", "only reads; it, or its pipeline, is on this node already"},
 	ReasonEmpty:           {"empty", "empty statement"},
 	ReasonLowerDelay:      {"lower_delay", "the node drawn lags; this standby lags least"},
 	ReasonTargetStandby:   {"target_standby", "pgpool.target asks for a standby"},

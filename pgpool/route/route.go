@@ -23,8 +23,8 @@ type Input struct {
 	Extended bool
 	// Random is in [0,1) and decides a draw, if one is made.
 	Random float64
-	// Home is the node where a named statement has been parsed already, as id+1;
-	// 0: nowhere. A read stays there if nothing speaks against it.
+	// Home is the node where a prepared statement or its pipeline is already, as
+	// id+1; 0: nowhere. A read stays there if nothing speaks against it.
 	Home int
 	// Prepared is what EXECUTE and DEALLOCATE name; nil if that is not known.
 	Prepared *Prepared

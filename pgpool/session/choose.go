@@ -22,7 +22,7 @@ type choice struct {
 
 // choose finds the node for a statement and makes its server ready: connected,
 // with the session's settings, in the client's transaction. home is the node
-// where a named statement has been parsed already, as id+1; 0, nowhere.
+// where a read is to stay if nothing speaks against it, as id+1; 0, nowhere.
 func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int) (choice, error) {
 	if err := s.follow(); err != nil {
 		return choice{}, err

@@ -21,6 +21,7 @@ type statement struct {
 	verdict *parser.Verdict
 	home    int    // the node that was sent the client's own Parse
 	seq     uint64 // the settings in force then: names are looked up by them
+	bound   bool   // it has been executed since
 
 	described bool  // the client has been told its parameters and columns
 	shape     shape // and these they were
@@ -114,7 +115,8 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 	if st == nil { // only the main node could know it
 		return s.choose(opaque, nil, true, 0)
 	}
-	ch, err := s.choose(st.verdict, st.text(), true, st.home+1)
+	ch, err := s.choose(st.verdict, st.text(), true, s.near(st)+1)
+	st.bound = true
 	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq {
 		return ch, err
 	}
@@ -128,6 +130,20 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 		ch.server, ch.decision.Node = c, st.home
 	}
 	return ch, nil
+}
+
+// near is the node where a read by a prepared statement is had without waiting,
+// or -1: its first one where its Parse has just gone, and those of a pipeline all
+// on one standby. Any other is drawn like a read that comes with its text, for
+// clients that keep a statement execute it again and again.
+func (s *Session) near(st *statement) int {
+	switch {
+	case !st.bound:
+		return st.home
+	case s.pipe.open() && s.cur != nil && s.cur.Node != s.main:
+		return s.cur.Node
+	}
+	return -1
 }
 
 // bring prepares on the chosen server what an execution of a statement needs. A
