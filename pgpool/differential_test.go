@@ -64,13 +64,8 @@ func TestRandomDialogues(t *testing.T) {
 // answers end, and returns them one a line.
 func converse(t *testing.T, port int, database string, program []pgproto3.FrontendMessage) string {
 	t.Helper()
-	nc, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
-	r := &raw{Conn: nc, fe: pgproto3.NewFrontend(nc, nc), params: make(map[string]string)}
+	r := dialPort(t, port)
+	defer r.Close()
 	if err := r.startup(map[string]string{"user": testcluster.Superuser, "database": database}); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +95,17 @@ func converse(t *testing.T, port int, database string, program []pgproto3.Fronte
 			}
 		}
 	}
+}
+
+// dialPort opens a socket to a server or to pgpool.
+func dialPort(t *testing.T, port int) *raw {
+	t.Helper()
+	nc, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.SetDeadline(time.Now().Add(patience))
+	return &raw{Conn: nc, fe: pgproto3.NewFrontend(nc, nc), params: make(map[string]string)}
 }
 
 // inFull is a message with all that a client can see of it, but for numbers of

@@ -117,11 +117,11 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 	}
 	ch, err := s.choose(st.verdict, st.text(), true, s.near(st)+1)
 	st.bound = true
-	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq {
+	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq || !ch.decision.Balanced {
 		return ch, err
 	}
-	// Prepared under other settings, names might mean something else now: it
-	// stays where it is known as it was meant.
+	// Prepared under other settings, names might mean something else now: a read
+	// that is free to go anywhere stays where it is known as it was meant.
 	if c := s.conns[st.home]; c != nil && c.stmts[st.name] == st && c != ch.server && !s.tx.open && !s.pipe.pinned {
 		c, err := s.ready(st.home)
 		if err != nil {
