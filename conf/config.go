@@ -24,6 +24,7 @@ type Config struct {
 	PcpListenAddresses      []string
 	PcpPort                 int
 	PcpSocketDir            []string
+	PcpLayout               PcpLayout
 	ListenBacklogMultiplier int
 	SerializeAccept         bool
 

@@ -82,6 +82,10 @@ var (
 		{name: "gentle", value: StrategyGentle},
 		{name: "lazy", value: StrategyLazy},
 	}
+	pcpLayouts = words[PcpLayout]{
+		{name: "4.3", value: PcpLayout43},
+		{name: "4.8", value: PcpLayout48},
+	}
 	backendMessages = words[LogBackendMessages]{
 		{name: "none", value: BackendMessagesNone},
 		{name: "terse", value: BackendMessagesTerse},
@@ -135,6 +139,7 @@ func (m ClusteringMode) String() string            { return clusteringModes.name
 func (d DisableLoadBalanceOnWrite) String() string { return dlbowWords.name(d) }
 func (m ProcessManagementMode) String() string     { return processModes.name(m) }
 func (s ProcessManagementStrategy) String() string { return processStrategies.name(s) }
+func (l PcpLayout) String() string                 { return pcpLayouts.name(l) }
 func (m LogBackendMessages) String() string        { return backendMessages.name(m) }
 func (d LogStandbyDelay) String() string           { return standbyDelays.name(d) }
 func (f SyslogFacility) String() string            { return facilities.name(f) }

@@ -59,6 +59,7 @@ type Setting struct {
 	Separator   string   // between the items of a list
 	Description string
 	Secret      bool // never shown
+	Ours        bool // pgpool-II has no such setting
 
 	cell func(c *Config, index int) cell
 }
@@ -105,6 +106,9 @@ func (s *Setting) numbered() bool { return s.Family != Single && s.Family != Ove
 
 // secret hides the value in everything that is shown.
 func (s Setting) secret() Setting { s.Secret = true; return s }
+
+// ours marks a setting that pgpool-II does not have.
+func (s Setting) ours() Setting { s.Ours = true; return s }
 
 // like gives the value the sample file shows.
 func (s Setting) like(example string) Setting { s.Example = example; return s }

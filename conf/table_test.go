@@ -67,6 +67,11 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: numbered %s, want %s", name, family, spec["numbered"])
 		}
 	}
+	for i := range table {
+		if table[i].Ours {
+			seen++
+		}
+	}
 	if seen != len(table) {
 		t.Errorf("the table has %d entries, the list %d", len(table), seen)
 	}

@@ -104,6 +104,15 @@ const (
 	StandbyDelayNone
 )
 
+// PcpLayout says which fields the listings of the administrative port have.
+type PcpLayout int
+
+// Values of pcp_layout: programs up to 4.3 refuse the fields that later ones want.
+const (
+	PcpLayout43 PcpLayout = iota + 1
+	PcpLayout48
+)
+
 // SyslogFacility is LOCAL0 to LOCAL7, as 0 to 7.
 type SyslogFacility int
 

@@ -111,6 +111,9 @@ type Node struct {
 	ReplicationState     string // of pg_stat_replication, empty for none
 	ReplicationSyncState string
 	Changed              time.Time // last change of Status
+
+	// Fields counts what the server sent; a server leaves it alone.
+	Fields int
 }
 
 // UnusedNode is the row of a slot without a server, as the original sends it.

@@ -30,7 +30,8 @@ func (n *Node) append(b body, layout Layout) body {
 
 // parse tells the layouts apart by their number of fields.
 func (n *Node) parse(v *values) error {
-	byTime := v.count() > 12
+	n.Fields = v.count()
+	byTime := n.Fields > 12
 	n.Host = v.text()
 	n.Port = int(v.int())
 	n.Status = NodeStatus(v.int())

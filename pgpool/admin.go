@@ -67,7 +67,12 @@ func (s *Server) closePcp() {
 
 // pcpOptions are those of one connection.
 func (s *Server) pcpOptions() pcp.Options {
+	layout := pcp.Layout43
+	if s.config.Load().PcpLayout == conf.PcpLayout48 {
+		layout = pcp.LayoutNew
+	}
 	return pcp.Options{
+		Layout:      layout,
 		Credentials: s.pcpCredentials,
 		Deadline:    s.pcpDeadline,
 		Log:         s.log.With(slog.String("app", "pcp_child")),

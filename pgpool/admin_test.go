@@ -315,6 +315,28 @@ func TestPcpListings(t *testing.T) {
 		write("")
 		p.done("reload_config")
 	})
+	t.Run("newer tools get what they expect", func(t *testing.T) {
+		fields := func() (node, process int) {
+			t.Helper()
+			nodes, err := f.client().Nodes(1)
+			if err != nil || len(nodes) != 1 || nodes[0].ReplicationState != "streaming" {
+				t.Fatalf("%+v, %v", nodes, err)
+			}
+			rows, err := f.client().Processes(1)
+			if err != nil || len(rows) == 0 {
+				t.Fatal(rows, err)
+			}
+			return nodes[0].Fields, rows[0].Fields
+		}
+		if node, process := fields(); node != 12 || process != 17 {
+			t.Errorf("%d and %d fields by default", node, process)
+		}
+		f.reload("pcp_layout = '4.8'")
+		if node, process := fields(); node != 13 || process != 21 {
+			t.Errorf("%d and %d fields for 4.8", node, process)
+		}
+		f.reload("pcp_layout = '4.3'")
+	})
 	t.Run("what only newer tools ask", func(t *testing.T) {
 		for _, q := range []struct {
 			ask             func(*pcp.Client) error
