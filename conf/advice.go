@@ -290,10 +290,6 @@ func (a *advisor) recovery() {
 	if strings.Contains(command, "/") {
 		a.contradicts("recovery_1st_stage_command", "recovery_1st_stage_command is a path", "The script is looked for in the primary's data directory, by its name alone.", "Put it there, and give its name only.")
 	}
-	if a.BackendClusteringMode == StreamingReplication {
-		a.useless("recovery_2nd_stage_command", "With streaming replication there is one stage.", "Remove the line.")
-		a.useless("client_idle_limit_in_recovery", "With streaming replication clients are not waited for.", "Remove the line.")
-	}
 }
 
 func (a *advisor) watchdog() {

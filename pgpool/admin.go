@@ -349,19 +349,6 @@ func (a admin) whenAllowed(ctx context.Context, gracefully bool, allowed, change
 	return change()
 }
 
-func (a admin) RecoverNode(_ context.Context, id int) error {
-	snap := a.owner.Now()
-	switch {
-	case snap.Mode != conf.StreamingReplication:
-		return pcp.RecoveryNeedsReplication()
-	case id == snap.Primary:
-		return pcp.RecoveryOfPrimary()
-	case snap.Usable(id):
-		return pcp.NodeAlive(id)
-	}
-	return errors.New("online recovery is not built yet, nothing has been changed")
-}
-
 // Stop is for this server alone whatever the scope, since it has no peers; so
 // are Reload and RotateLog.
 func (a admin) Stop(_ context.Context, mode pcp.StopMode, _ pcp.Scope) (begin func(), err error) {

@@ -34,8 +34,7 @@ var ineffective = reasons(map[string][]string{
 		"failover_command", "follow_primary_command", "failback_command", "auto_failback", "auto_failback_interval",
 		"search_primary_node_timeout", "failover_on_backend_shutdown",
 	},
-	"online recovery is not built yet": {
-		"recovery_user", "recovery_password", "recovery_database", "recovery_1st_stage_command",
+	"with streaming replication online recovery has one stage, during which clients go on": {
 		"recovery_2nd_stage_command", "client_idle_limit_in_recovery",
 	},
 	"the query cache is not built yet": {

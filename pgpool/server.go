@@ -57,10 +57,11 @@ type Server struct {
 	shared    *session.Shared
 	config    atomic.Pointer[session.Current]
 
-	listeners []*wire.Listener
-	pcp       []net.Listener
-	gate      gate
-	port      int
+	listeners  []*wire.Listener
+	pcp        []net.Listener
+	gate       gate
+	recovering atomic.Bool // online recovery is under way
+	port       int
 
 	reloadMu sync.Mutex
 	stop     context.CancelCauseFunc // ends the background work
