@@ -46,6 +46,7 @@ type Config struct {
 	SslEcdhCurve           string
 	SslDhParamsFile        string
 	SslPassphraseCommand   string
+	BackendSslmode         SslMode
 
 	// Pools.
 	NumInitChildren     int

@@ -50,6 +50,14 @@ var (
 		{name: "raw", value: Raw},
 		{name: "snapshot_isolation", value: SnapshotIsolation},
 	}
+	sslModes = words[SslMode]{
+		{name: "auto", value: SslAuto},
+		{name: "disable", value: SslDisable},
+		{name: "prefer", value: SslPrefer},
+		{name: "require", value: SslRequire},
+		{name: "verify-ca", value: SslVerifyCA},
+		{name: "verify-full", value: SslVerifyFull},
+	}
 	levels = words[LogLevel]{
 		{name: "debug", value: LevelDebug2, hidden: true},
 		{name: "debug5", value: LevelDebug5},

@@ -25,6 +25,13 @@ const (
 	MethodLDAP     HbaMethod = "ldap"
 )
 
+// Values of the option clientcert, which any method takes: a certificate is asked
+// for besides, and with the latter it must be the user's.
+const (
+	ClientCertCA   = "verify-ca"
+	ClientCertFull = "verify-full"
+)
+
 // HbaType is the first word of a rule: the kind of connection it is about.
 type HbaType string
 

@@ -311,7 +311,7 @@ func (r *Rule) parseOptions(fields [][]hbaToken) *Error {
 			if !ok {
 				return &Error{Text: fmt.Sprintf("authentication option not in name=value format: %q", t.text)}
 			}
-			if !slices.Contains(hbaOptions[r.Method], name) {
+			if name != "clientcert" && !slices.Contains(hbaOptions[r.Method], name) {
 				return &Error{Text: fmt.Sprintf("unrecognized authentication option name: %q", name),
 					Detail: fmt.Sprintf("method %s has no such option", r.Method)}
 			}
@@ -331,6 +331,19 @@ func (r *Rule) setOption(name, value string) *Error {
 		return &Error{Text: fmt.Sprintf("invalid %s value: %q", name, value), Hint: "Available values: " + allowed + "."}
 	}
 	switch name {
+	case "clientcert":
+		if r.Type != TypeHostSSL {
+			return &Error{Text: `clientcert can only be configured for "hostssl" rows`}
+		}
+		switch value {
+		case "1":
+			value = ClientCertCA
+		case "0":
+			value = "no-verify"
+		}
+		if !slices.Contains([]string{ClientCertCA, ClientCertFull, "no-verify"}, value) {
+			return invalid("verify-ca, verify-full, no-verify, 1, 0")
+		}
 	case "pam_use_hostname", "ldaptls", "backend_use_passwd":
 		if value != "0" && value != "1" {
 			return invalid("0, 1")

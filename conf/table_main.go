@@ -112,6 +112,9 @@ var tableMain = []Setting{
 	text("ssl_passphrase_command", "ssl", Single, AtReload, "",
 		func(c *Config, _ int) *string { return &c.SslPassphraseCommand },
 		"Command printing the private key passphrase on stdout."),
+	choice("backend_sslmode", "ssl", Single, AtReload, "auto", sslModes,
+		func(c *Config, _ int) *SslMode { return &c.BackendSslmode },
+		"TLS towards the servers; auto is what ssl and ssl_ca_cert say.").ours(),
 
 	// pool
 	integer("num_init_children", "pool", Single, AtStart, "32", 1, maxInt,

@@ -31,6 +31,19 @@ const (
 	LevelPanic   LogLevel = 22
 )
 
+// SslMode says how much TLS is wanted towards the servers, in libpq's words.
+type SslMode int
+
+// Modes of backend_sslmode.
+const (
+	SslAuto       SslMode = iota // as pgpool-II: disable without ssl, else prefer, and verify if there are CA certificates
+	SslDisable                   // never
+	SslPrefer                    // where the server has it
+	SslRequire                   // nothing else, with whatever certificate
+	SslVerifyCA                  // with a certificate of a CA that is known
+	SslVerifyFull                // and made for the server's host name
+)
+
 // ClusteringMode says how the backends are kept in step.
 type ClusteringMode int
 

@@ -24,8 +24,11 @@ func possible(c *conf.Config) error {
 // those that a file sets to other than their default. Delete a line with the
 // change that makes it wrong.
 var ineffective = reasons(map[string][]string{
-	"TLS is not built yet: clients and servers are spoken to without it": {
-		"ssl",
+	"Go's TLS has no Diffie-Hellman groups other than the elliptic ones": {
+		"ssl_dh_params_file",
+	},
+	"Go's TLS chooses among the ciphers both sides have, by what is safest and what the processors do best": {
+		"ssl_prefer_server_ciphers",
 	},
 	"the watchdog is not built yet: this pgpool stands alone": {
 		"use_watchdog", "delegate_ip", "wd_escalation_command", "wd_de_escalation_command",

@@ -17,6 +17,7 @@ import (
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/catalog"
+	"pgpool-go/pgpool/certs"
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/monitor"
@@ -103,7 +104,11 @@ func New(opts Options) (*Server, error) {
 	if s.engine, err = wire.NewEngine(loops()); err != nil {
 		return nil, err
 	}
-	s.config.Store(s.current(c))
+	cur := s.current(c)
+	if err := secure(cur); err != nil {
+		return nil, err
+	}
+	s.config.Store(cur)
 	s.assemble(c)
 	return s, nil
 }
@@ -138,9 +143,29 @@ func (s *Server) current(c *conf.Config) *session.Current {
 			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read pool_hba.conf: every client will be refused", slog.Any("err", cur.HbaErr))
 		} else {
 			s.tell(cur.Hba.Notices)
+			if !c.Ssl {
+				s.tell(cur.Hba.WithoutSSL())
+			}
 		}
 	}
 	return cur
+}
+
+// secure reads the certificates and keys that a configuration names.
+func secure(cur *session.Current) error {
+	clients, err := certs.Server(cur.Config)
+	if err != nil {
+		return err
+	}
+	servers, required, err := certs.Backend(cur.Config)
+	if err != nil {
+		return err
+	}
+	cur.ClientTLS, cur.ServerTLS = clients, nil
+	if servers != nil {
+		cur.ServerTLS = &backend.TLS{Config: servers, Required: required}
+	}
+	return nil
 }
 
 func (s *Server) assemble(c *conf.Config) {
@@ -218,7 +243,7 @@ func (s *Server) connect(ctx context.Context, n cluster.Node, user, password, da
 			cred = session.Credential(secret)
 		}
 	}
-	target := backend.Target{Node: n.ID, Host: n.Host, Port: n.Port, Timeout: cur.HealthCheck(n.ID).ConnectTimeout}
+	target := backend.Target{Node: n.ID, Host: n.Host, Port: n.Port, Timeout: cur.HealthCheck(n.ID).ConnectTimeout, TLS: cur.ServerTLS}
 	login := backend.Login{User: user, Database: database, Params: []wire.Param{
 		{Name: "application_name", Value: "pgpool"},
 		{Name: "search_path", Value: "pg_catalog"}, // whatever the role or database has set
@@ -262,6 +287,10 @@ func (s *Server) Reload() error {
 		return err
 	}
 	cur := s.current(c)
+	if err := secure(cur); err != nil {
+		s.log.LogAttrs(context.Background(), eventlog.Warning, "TLS is not changed", slog.Any("err", err))
+		cur.ClientTLS, cur.ServerTLS = old.ClientTLS, old.ServerTLS
+	}
 	if cur.HbaErr != nil && old.Hba != nil {
 		cur.Hba, cur.HbaErr = old.Hba, nil
 	}

@@ -102,7 +102,7 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 		t.Fatal(err)
 	}
 	f := &front{Cluster: c, Port: port, Pcp: pcpPort, Dir: dir, Socket: dir, Log: &record{}, t: t}
-	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Stderr: f.Log})
+	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Hba: filepath.Join(dir, "pool_hba.conf"), Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Stderr: f.Log})
 	if err != nil {
 		return nil, err
 	}

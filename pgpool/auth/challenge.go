@@ -132,20 +132,35 @@ func challengeSCRAM(f Frontend, user string, p Plan) (Credential, error) {
 	bad := func(err error) (Credential, error) {
 		return Credential{}, malformed(wordsSCRAM, err)
 	}
-	if err := f.SendAuth(request(codeSASL, []byte(mechanism+"\x00\x00"))); err != nil {
+	offer, channel := mechanism+"\x00\x00", f.ChannelBinding()
+	if channel != nil {
+		offer = mechanismPlus + "\x00" + offer
+	}
+	if err := f.SendAuth(request(codeSASL, []byte(offer))); err != nil {
 		return Credential{}, err
 	}
 	body, err := f.ReceivePassword()
 	if err != nil {
 		return Credential{}, err
 	}
-	message, err := parseInitialResponse(body)
+	chosen, message, err := parseInitialResponse(body)
 	if err != nil {
 		return bad(err)
 	}
 	first, err := parseClientFirst(message)
-	if err != nil {
+	switch {
+	case err != nil:
 		return bad(err)
+	case chosen == mechanismPlus && channel == nil:
+		return bad(errors.New("client selected an invalid SASL authentication mechanism"))
+	case (chosen == mechanismPlus) != (first.flag == 'p'):
+		return bad(errors.New("channel binding flag does not agree with the mechanism"))
+	case first.flag == 'y' && channel != nil: // somebody between us has changed our offer
+		return bad(errors.New("client supports channel binding but thinks that we do not"))
+	}
+	bound := first.header
+	if first.flag == 'p' {
+		bound += string(channel)
 	}
 	nonce := first.nonce + newNonce()
 	question := serverFirst{nonce: nonce, salt: v.Salt, iterations: v.Iterations}.text()
@@ -159,7 +174,7 @@ func challengeSCRAM(f Frontend, user string, p Plan) (Credential, error) {
 	switch {
 	case err != nil:
 		return bad(err)
-	case final.binding != first.header:
+	case final.binding != bound:
 		return bad(errors.New("channel binding does not repeat what was said first"))
 	case !same(final.nonce, nonce):
 		return bad(errors.New("nonce does not match"))
@@ -199,19 +214,19 @@ func verifierFor(user string, p Plan) (Verifier, error) {
 
 // parseInitialResponse reads a SASLInitialResponse: the mechanism chosen and
 // the first message in it.
-func parseInitialResponse(body []byte) (string, error) {
+func parseInitialResponse(body []byte) (chosen, message string, err error) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	switch {
 	case !ok || len(rest) < 4:
-		return "", errors.New("invalid SASL initial response")
-	case string(name) != mechanism:
-		return "", errors.New("client selected an invalid SASL authentication mechanism")
+		return "", "", errors.New("invalid SASL initial response")
+	case string(name) != mechanism && string(name) != mechanismPlus:
+		return "", "", errors.New("client selected an invalid SASL authentication mechanism")
 	case int64(binary.BigEndian.Uint32(rest)) != int64(len(rest)-4):
-		return "", errors.New("invalid SASL initial response")
+		return "", "", errors.New("invalid SASL initial response")
 	case len(rest)-4 > maxSASL:
-		return "", errors.New("message is too long")
+		return "", "", errors.New("message is too long")
 	}
-	return string(rest[4:]), nil
+	return string(name), string(rest[4:]), nil
 }
 
 // same compares without telling by its time where or in what length they differ.

@@ -1,10 +1,21 @@
 package auth
 
+import (
+	"strings"
+
+	"pgpool-go/conf"
+)
+
 // Client is what a decision about a client considers.
 type Client struct {
 	User, Database string
 	Host           string // the address as pool_hba.conf sees it; "[local]" for a Unix socket
 	SSL            bool
+	// CertName is the common name of the certificate the client has shown, which
+	// has been verified; empty: none.
+	CertName string
+	// CertWanted is the option clientcert of its rule in pool_hba.conf.
+	CertWanted string
 	// Stored is the user's entry in pool_passwd.
 	Stored Credential
 	// ClearText is allow_clear_text_frontend_auth.
@@ -58,13 +69,23 @@ const (
 	HBAMD5      = "md5"
 	HBASCRAM    = "scram-sha-256"
 	HBAPassword = "password"
+	HBACert     = "cert"
 )
 
 // Admit decides with pool_hba, step one: the rule that matched says how the
 // client proves itself to us, before any server is asked.
 func Admit(method string, c Client) Plan {
 	form := c.Stored.Form()
+	switch {
+	case method == HBAReject:
+	case method == HBACert && !c.ownCert(): // PostgreSQL tells these apart, too
+		return Plan{Refuse: badCert(c)}
+	case c.CertWanted == conf.ClientCertCA && c.CertName == "", c.CertWanted == conf.ClientCertFull && !c.ownCert():
+		return Plan{Refuse: certWanted(c)}
+	}
 	switch method {
+	case HBACert:
+		return Plan{Known: c.Stored}
 	case HBATrust:
 		return Plan{Known: c.Stored}
 	case HBAReject:
@@ -96,6 +117,12 @@ func Admit(method string, c Client) Plan {
 		return Plan{Ask: AskSCRAM, Known: c.Stored}
 	}
 	return Plan{Refuse: notAsked(method)}
+}
+
+// ownCert tells whether the client has shown its user's certificate. Case makes no
+// difference, as in pgpool-II.
+func (c Client) ownCert() bool {
+	return c.CertName != "" && strings.EqualFold(c.CertName, c.User)
 }
 
 func absent(ask Ask, message string, c Client) Plan {

@@ -24,6 +24,9 @@ type Frontend interface {
 	// ReceivePassword returns the body of the next message, which must be a
 	// password message ('p'). It is valid until the next call.
 	ReceivePassword() ([]byte, error)
+	// ChannelBinding is what ties a login to the TLS channel it goes over
+	// (tls-server-end-point); nil where there is none.
+	ChannelBinding() []byte
 }
 
 // Backend is the server's side of the conversation.
@@ -36,6 +39,8 @@ type Backend interface {
 	// SendPassword sends one password message ('p') with this body and
 	// flushes it. The body is not kept.
 	SendPassword(body []byte) error
+	// ChannelBinding is as the Frontend's.
+	ChannelBinding() []byte
 }
 
 // SendOK tells the client that it is let in.

@@ -107,10 +107,17 @@ func receive(b Backend, m Method, user string, want uint32) ([]byte, error) {
 // answerSCRAM proves the password to the server and lets it prove that it knows
 // it, too. On return only AuthenticationOk is left to come.
 func answerSCRAM(b Backend, m Method, user string, c Credential) error {
-	const header = "n,," // we do not bind to the channel
+	header, channel, chosen := "n,,", b.ChannelBinding(), mechanism
+	switch {
+	case channel == nil:
+	case m.Plus:
+		header, chosen = "p="+bindingType+",,", mechanismPlus
+	default:
+		header, channel = "y,,", nil // we could, and the server shall know in case it can
+	}
 	nonce := newNonce()
 	bare := "n=,r=" + nonce // the user is known from the startup packet
-	first := append([]byte(mechanism), 0)
+	first := append([]byte(chosen), 0)
 	first = binary.BigEndian.AppendUint32(first, uint32(len(header)+len(bare)))
 	if err := b.SendPassword(append(first, header+bare...)); err != nil {
 		return refused(m, user, err)
@@ -134,7 +141,7 @@ func answerSCRAM(b Backend, m Method, user string, c Credential) error {
 	if !ok {
 		return misfit(m, c, user)
 	}
-	final := "c=" + base64.StdEncoding.EncodeToString([]byte(header)) + ",r=" + s.nonce
+	final := "c=" + base64.StdEncoding.EncodeToString(append([]byte(header), channel...)) + ",r=" + s.nonce
 	signed := bare + "," + challenge + "," + final
 	proof := xor(keys.client, sign(keys.stored[:], signed))
 	if err := b.SendPassword([]byte(final + ",p=" + base64.StdEncoding.EncodeToString(proof[:]))); err != nil {

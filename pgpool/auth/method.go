@@ -29,6 +29,8 @@ type Method struct {
 	Name string
 	// Salt belongs to KindMD5 and is good for one answer.
 	Salt [4]byte
+	// Plus belongs to KindSCRAM: the server can bind the login to the TLS channel.
+	Plus bool
 }
 
 func (m Method) String() string { return m.Name }
@@ -99,7 +101,9 @@ func parseMethod(body []byte) (Method, error) {
 			return Method{}, err
 		}
 		if slices.Contains(names, mechanism) {
-			return SCRAM, nil
+			m := SCRAM
+			m.Plus = slices.Contains(names, mechanismPlus)
+			return m, nil
 		}
 		return Method{Kind: KindUnsupported, Name: "SASL " + strings.Join(names, ", ")}, nil
 	}

@@ -14,10 +14,11 @@ type pipe struct {
 	answered chan []byte // bodies of 'p'
 	refused  chan error  // an ErrorResponse of the asking party
 	gone     chan struct{}
+	channel  []byte // of both ends
 }
 
 func newPipe() *pipe {
-	return &pipe{make(chan []byte), make(chan []byte), make(chan error), make(chan struct{})}
+	return &pipe{make(chan []byte), make(chan []byte), make(chan error), make(chan struct{}), nil}
 }
 
 var errGone = errors.New("other party is gone")
@@ -124,3 +125,6 @@ func (s *script) SendAuth(body []byte) error {
 func (s *script) SendPassword(body []byte) error   { return s.SendAuth(body) }
 func (s *script) ReceivePassword() ([]byte, error) { return s.next() }
 func (s *script) ReceiveAuth() ([]byte, error)     { return s.next() }
+
+func (s *script) ChannelBinding() []byte { return nil }
+func (p *pipe) ChannelBinding() []byte   { return p.channel }

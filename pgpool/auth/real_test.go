@@ -170,6 +170,7 @@ func TestRealServer(t *testing.T) {
 type sayingServer struct{ err error }
 
 func (s *sayingServer) ReceiveAuth() ([]byte, error)   { return nil, s.err }
+func (s *sayingServer) ChannelBinding() []byte         { return nil }
 func (s *sayingServer) SendPassword(body []byte) error { return nil }
 
 // TestRealClients lets PostgreSQL's own client and pgx in, and keeps them out.

@@ -11,6 +11,9 @@ import (
 // The messages of SCRAM (RFC 5802), read strictly: attributes in their order,
 // nothing between them that is not known. Both sides of pgpool use these.
 
+// bindingType is how a login is bound to its channel: by the server's certificate.
+const bindingType = "tls-server-end-point"
+
 // maxSASL bounds a SASL message, as PostgreSQL does.
 const maxSASL = 1024
 
@@ -57,27 +60,31 @@ func decode(value, what string) ([]byte, error) {
 
 // clientFirst is what opens the exchange.
 type clientFirst struct {
+	flag   byte   // n: no channel binding, y: it could but thinks we cannot, p: it does
 	header string // the channel binding header, which the final message repeats
 	bare   string // the rest, which goes into the signatures
 	nonce  string
 }
 
 func parseClientFirst(message string) (f clientFirst, err error) {
-	switch {
-	case len(message) > maxSASL:
+	if len(message) > maxSASL {
 		return f, errors.New("message is too long")
-	case strings.HasPrefix(message, "n,"), strings.HasPrefix(message, "y,"):
-		// "y": the client could bind to the channel but sees we do not offer it.
-	case strings.HasPrefix(message, "p="):
-		return f, errors.New("channel binding is not offered")
+	}
+	flag, rest, ok := strings.Cut(message, ",")
+	switch {
+	case ok && (flag == "n" || flag == "y"):
+	case ok && flag == "p="+bindingType:
+	case ok && strings.HasPrefix(flag, "p="):
+		return f, errors.New("unsupported channel binding type")
 	default:
 		return f, errors.New("channel binding flag is missing")
 	}
-	if !strings.HasPrefix(message[2:], ",") {
+	if !strings.HasPrefix(rest, ",") {
 		return f, errors.New("authorization identity is not supported")
 	}
-	f.header, f.bare = message[:3], message[3:]
-	rest := f.bare
+	f.flag = flag[0]
+	f.header, f.bare = message[:len(flag)+2], message[len(flag)+2:]
+	rest = f.bare
 	// The user is the one of the startup packet, whatever stands here.
 	if _, err = attribute(&rest, 'n'); err != nil {
 		return f, err

@@ -53,7 +53,7 @@ func TestExampleOfTheRFC(t *testing.T) {
 func TestMessagesRefused(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for _, tc := range []struct{ kind, message, want string }{
-		{"client first", "p=tls-server-end-point,,n=,r=abc", "channel binding is not offered"},
+		{"client first", "p=tls-unique,,n=,r=abc", "unsupported channel binding type"},
 		{"client first", "n,a=admin,n=,r=abc", "authorization identity is not supported"},
 		{"client first", "x,,n=,r=abc", "channel binding flag is missing"},
 		{"client first", "n,,m=x,n=,r=abc", "mandatory extension is not supported"},
@@ -201,10 +201,12 @@ func TestClientThatCheats(t *testing.T) {
 		want   string
 		state  string
 	}{
-		{"other mechanism", AskSCRAM, [][]byte{initialResponse(mechanismPlus, "n,,n=,r=abc")}, "invalid SASL authentication mechanism", "08P01"},
+		{"other mechanism", AskSCRAM, [][]byte{initialResponse("SCRAM-SHA-1", "n,,n=,r=abc")}, "invalid SASL authentication mechanism", "08P01"},
 		{"no mechanism", AskSCRAM, [][]byte{[]byte("SCRAM")}, "invalid SASL initial response", "08P01"},
 		{"no message", AskSCRAM, [][]byte{append([]byte(mechanism), 0, 0xff, 0xff, 0xff, 0xff)}, "invalid SASL initial response", "08P01"},
-		{"wants channel binding", AskSCRAM, [][]byte{initialResponse(mechanism, "p=tls-unique,,n=,r=abc")}, "channel binding is not offered", "08P01"},
+		{"wants channel binding", AskSCRAM, [][]byte{initialResponse(mechanism, "p=tls-unique,,n=,r=abc")}, "unsupported channel binding type", "08P01"},
+		{"binds where there is no channel", AskSCRAM, [][]byte{initialResponse(mechanismPlus, "p=tls-server-end-point,,n=,r=abc")}, "invalid SASL authentication mechanism", "08P01"},
+		{"binds without saying so", AskSCRAM, [][]byte{initialResponse(mechanism, "p=tls-server-end-point,,n=,r=abc")}, "does not agree with the mechanism", "08P01"},
 		{"other nonce", AskSCRAM, [][]byte{good, []byte("c=biws,r=abc" + proof)}, "nonce does not match", "08P01"},
 		{"other channel binding", AskSCRAM, [][]byte{good, []byte("c=eSws,r=abc" + proof)}, "channel binding does not repeat", "08P01"},
 		{"endless", AskSCRAM, [][]byte{initialResponse(mechanism, strings.Repeat("n", 5000))}, "message is too long", "08P01"},
@@ -343,4 +345,67 @@ func BenchmarkSCRAM(b *testing.B) {
 			}
 		}
 	})
+}
+
+// far is one end of a login that sees another channel than the other end, as where
+// somebody sits between them.
+type far struct {
+	*pipe
+	channel []byte
+}
+
+func (f far) ChannelBinding() []byte { return f.channel }
+
+// A login over TLS is bound to its channel, and fails where the ends see different
+// ones, or where one was made to believe that the other cannot do it.
+func TestChannelBinding(t *testing.T) {
+	good := Plain("secret")
+	v, err := NewVerifier("secret", []byte("0123456789abcdef"), 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hide := func(code uint32, data string) []byte {
+		if code == codeSASL {
+			return request(code, []byte(mechanism+"\x00\x00"))
+		}
+		return nil
+	}
+	for _, tc := range []struct {
+		name           string
+		client, server string
+		hide           bool
+		ok             bool
+	}{
+		{"same channel", "channel", "channel", false, true},
+		{"neither has one", "", "", false, true},
+		{"server has none", "channel", "", false, true},
+		{"client cannot", "", "channel", false, true},
+		{"another channel", "channel", "other", false, false},
+		{"offer hidden", "channel", "channel", true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newPipe()
+			if tc.server != "" {
+				p.channel = []byte(tc.server)
+			}
+			done := p.serve(user, Plan{Ask: AskSCRAM, Known: Verified(v)}, postgres(user))
+			var seen []byte
+			if tc.client != "" {
+				seen = []byte(tc.client)
+			}
+			var b Backend = far{p, seen}
+			if tc.hide {
+				b = tamper{b, hide}
+			}
+			err := Login(b, user, good)
+			close(p.gone)
+			at := <-done
+			if (err == nil) != tc.ok || (at.err == nil) != tc.ok {
+				t.Errorf("at the client %v, at the server %v", err, at.err)
+			}
+			if tc.ok && at.cred.Form() != FormKeys {
+				t.Errorf("the server is left with %v", at.cred)
+			}
+		})
+	}
 }

@@ -16,6 +16,8 @@ import (
 // socket carries the messages over a real connection, for either side.
 type socket struct{ net.Conn }
 
+func (s socket) ChannelBinding() []byte { return nil }
+
 func (s socket) send(typ byte, body []byte) error {
 	frame := append([]byte{typ}, binary.BigEndian.AppendUint32(nil, uint32(len(body)+4))...)
 	_, err := s.Write(append(frame, body...))

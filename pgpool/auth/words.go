@@ -141,6 +141,24 @@ func NoHBAEntry(c Client) *Error {
 		c.Host, plainName(c.User), plainName(c.Database), ssl)).hint(hintLog)
 }
 
+// badCert is the pool_hba method cert over another's certificate or none: E19.
+func badCert(c Client) *Error {
+	e := fatal(stateNotAuthorized, "CERT authentication failed", "no valid certificate presented")
+	if c.CertName != "" {
+		return e.hint(fmt.Sprintf("The certificate is for \"%s\".", plainName(c.CertName)))
+	}
+	return e
+}
+
+// certWanted is the pool_hba option clientcert that is not met.
+func certWanted(c Client) *Error {
+	if c.CertName == "" {
+		return fatal(stateNotAuthorized, "connection requires a valid client certificate", "")
+	}
+	return fatal(stateNotAuthorized, wordsClient,
+		fmt.Sprintf("the certificate is for \"%s\" and not for user \"%s\"", plainName(c.CertName), plainName(c.User)))
+}
+
 // BadHBAFile is a pool_hba.conf which could not be used: E22.
 func BadHBAFile() *Error {
 	return fatal(stateNotAuthorized, wordsClient, "missing or erroneous pool_hba.conf file").hint(hintLog)

@@ -22,6 +22,7 @@ type Target struct {
 	Host    string // name, address, or directory of a Unix socket
 	Port    int
 	Timeout time.Duration // for connecting; zero waits for the kernel's own limit
+	TLS     *TLS          // nil: in the clear
 }
 
 func (t Target) address() (network, addr string) {
@@ -113,8 +114,11 @@ type Login struct {
 	Params         []wire.Param // further settings of the startup packet
 }
 
-// Start sends the startup packet and returns what proof the server asks for.
+// Start begins TLS where that is wanted, sends the startup packet and returns what proof the server asks for.
 func (c *Conn) Start(l Login) (auth.Method, error) {
+	if err := c.secure(); err != nil {
+		return auth.Method{}, err
+	}
 	body := binary.BigEndian.AppendUint32(nil, 3<<16)
 	for _, p := range append([]wire.Param{{Name: "user", Value: l.User}, {Name: "database", Value: l.Database}}, l.Params...) {
 		body = append(append(body, p.Name...), 0)
@@ -295,6 +299,11 @@ func (c *Conn) Cancel(ctx context.Context) error {
 	defer nc.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		nc.SetDeadline(deadline)
+	}
+	if _, sealed := c.TLS(); sealed {
+		if nc, err = c.target.secure(nc); err != nil {
+			return &Error{c.Node, err}
+		}
 	}
 	packet := binary.BigEndian.AppendUint32(nil, uint32(12+len(c.secret)))
 	packet = binary.BigEndian.AppendUint32(packet, 80877102)

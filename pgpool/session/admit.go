@@ -87,33 +87,6 @@ func (s *Session) clientName() string {
 // nameLimit bounds how long a client waits for its name to be found.
 const nameLimit = 2 * time.Second
 
-// hello reads first packets until one begins a session.
-func (s *Session) hello() (*wire.Startup, error) {
-	for range 3 { // TLS, GSS, and then it must be a startup packet
-		h, err := s.client.Hello()
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case h.SSL, h.GSS:
-			if _, err := s.client.Write([]byte{'N'}); err != nil {
-				return nil, err
-			}
-			if err := s.client.Flush(); err != nil {
-				return nil, err
-			}
-		case h.Cancel != nil:
-			s.log = s.log.With(slog.String("app", "child"))
-			s.message("Cancel", fmt.Sprintf("process id: %d", h.Cancel.PID))
-			s.task.Block(func() { s.cancel(*h.Cancel) })
-			return nil, errGoodbye
-		default:
-			return h.Startup, nil
-		}
-	}
-	return nil, wire.Fatal("08P01", "expected a startup packet")
-}
-
 // open reads the startup packet's wishes.
 func (s *Session) open(st *wire.Startup) error {
 	var unknown []string
@@ -188,6 +161,7 @@ func (s *Session) authenticate() error {
 	s.conns = make([]*server, len(s.snap.Nodes))
 	client := auth.Client{
 		User: s.user, Database: s.database, Host: s.host,
+		SSL: s.tls, CertName: s.certName,
 		Stored: s.cfg.stored(s.user), ClearText: s.cfg.AllowClearTextFrontendAuth,
 	}
 	if s.cfg.EnablePoolHba {
@@ -199,6 +173,7 @@ func (s *Session) authenticate() error {
 			return auth.NoHBAEntry(client)
 		}
 		s.hbaMethod = string(rule.Method)
+		client.CertWanted = rule.Option("clientcert")
 		if s.cred, err = auth.Challenge(s, s.user, auth.Admit(s.hbaMethod, client)); err != nil {
 			return err
 		}
@@ -252,7 +227,7 @@ func (s *Session) rule() (*conf.Rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("client address %q: %w", s.host, err)
 		}
-		q.Type, q.Addr = conf.TypeHost, addr.Unmap()
+		q.Type, q.Addr, q.SSL = conf.TypeHost, addr.Unmap(), s.tls
 	}
 	var rule *conf.Rule
 	s.task.Block(func() { rule = s.cfg.Hba.Match(q) }) // host names are looked up

@@ -37,6 +37,9 @@ type Session struct {
 
 	user, database, app string
 	host, port          string // of the client, as logs and pool_hba see it
+	tls                 bool   // the client speaks TLS,
+	certName            string // has shown a good certificate of this common name,
+	binding             []byte // and this is what ties its login to the channel; see auth.Frontend
 	login               backend.Login
 	settingsKey         string // login's settings in canonical form
 	cred                auth.Credential
@@ -374,6 +377,8 @@ func (s *Session) end(err error) {
 		if errors.As(err, &odd) {
 			s.client.Send(wire.Fatal("08P01", "invalid message length").Response())
 			s.client.SendNow()
+		} else if shake, ok := errors.AsType[*wire.HandshakeError](err); ok {
+			s.log.LogAttrs(ctx, eventlog.Log, "could not accept an SSL connection", slog.String("detail", "client host="+s.host+": "+shake.Err.Error()))
 		} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, errGaveUp) {
 			s.log.LogAttrs(ctx, eventlog.Log, "lost the connection to the client", slog.Any("err", gone.Err))
 		} else if s.slot != nil {

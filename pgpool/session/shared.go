@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,9 @@ type Current struct {
 	Passwd *conf.PoolPasswd // nil: no file
 	Hba    *conf.Hba        // nil unless enable_pool_hba
 	HbaErr error            // why there are no rules although there should be
+
+	ClientTLS *tls.Config  // how clients are met that want TLS; nil: they do not get it
+	ServerTLS *backend.TLS // nil: servers are spoken to in the clear
 }
 
 // ClientGone is an error of the client's socket: nobody is left to be told.
@@ -92,7 +96,7 @@ func Credential(s conf.Secret) auth.Credential {
 // Target is where a node listens.
 func (c *Current) Target(node int) backend.Target {
 	b := c.Backends[node]
-	return backend.Target{Node: node, Host: b.Hostname, Port: b.Port, Timeout: c.HealthCheck(node).ConnectTimeout}
+	return backend.Target{Node: node, Host: b.Hostname, Port: b.Port, Timeout: c.HealthCheck(node).ConnectTimeout, TLS: c.ServerTLS}
 }
 
 // dial opens a socket to a node; no server is asked anything yet.

@@ -32,6 +32,8 @@ type Conn struct {
 	watched bool   // write readiness is reported
 	relief  func() error
 
+	sealed *sealed // between the buffers and the socket; nil without TLS
+
 	closeMu sync.Mutex // orders Close and Shutdown: a closed fd may belong to another
 	closed  bool
 }
@@ -126,6 +128,9 @@ func (c *Conn) Release() {
 		giveBack(c.out)
 		c.out = nil
 	}
+	if c.sealed != nil {
+		c.sealed.release()
+	}
 }
 
 // room makes space for at least one more byte, and for want bytes in all from
@@ -175,6 +180,13 @@ func (c *Conn) tryFill(want int) (bool, error) {
 	}
 	c.room(want)
 	c.state.And(^uint32(readable)) // before the read, lest news that arrive during it be lost
+	if c.sealed != nil {
+		ok, err := c.sealed.read()
+		if t := c.task.Load(); ok && t != nil {
+			t.breathe()
+		}
+		return ok, err
+	}
 	for {
 		n, errno := rawRead(c.fd, c.in[c.w:])
 		switch {
@@ -275,6 +287,14 @@ func (c *Conn) Flush() error {
 }
 
 func (c *Conn) send(p []byte) error {
+	if c.sealed != nil {
+		return c.sealed.write(p)
+	}
+	return c.push(p)
+}
+
+// push sends bytes as they are to go over the wire.
+func (c *Conn) push(p []byte) error {
 	for len(p) > 0 {
 		n, err := c.trySend(p)
 		if err != nil {
@@ -353,6 +373,9 @@ func (c *Conn) Close() error {
 	if c.closed {
 		return nil
 	}
+	if c.sealed != nil {
+		c.sealed.bye()
+	}
 	c.closed = true
 	c.task.Store(nil)
 	if slot, err := c.engine.slot(c.fd); err == nil {
@@ -377,7 +400,11 @@ func (c *Conn) String() string {
 // SendNow sends what the kernel takes of what is composed, without waiting, and
 // drops the rest: for last words to a peer that may not listen.
 func (c *Conn) SendNow() {
-	c.trySend(c.out)
+	if c.sealed != nil {
+		c.sealed.sendNow(c.out)
+	} else {
+		c.trySend(c.out)
+	}
 	c.out = c.out[:0]
 }
 

@@ -18,9 +18,14 @@ const MaxStartup = 10000
 // Hello is the first packet of a connection. Exactly one of its kinds is set.
 type Hello struct {
 	SSL, GSS bool
+	Direct   bool // a TLS handshake without having asked; it stays in the buffer
 	Cancel   *CancelKey
 	Startup  *Startup
 }
+
+// tlsHandshake is the first byte of a TLS connection. No startup packet is so long
+// that it could begin with it.
+const tlsHandshake = 0x16
 
 // CancelKey names a session to be cancelled.
 type CancelKey struct {
@@ -50,6 +55,12 @@ func (s *Startup) Lookup(name string) (string, bool) {
 // Hello waits for a connection's first packet. Anything that is not one is an
 // *Error to be sent to whoever it is.
 func (c *Conn) Hello() (*Hello, error) {
+	if err := c.Need(1); err != nil {
+		return nil, err
+	}
+	if c.Bytes()[0] == tlsHandshake && c.sealed == nil {
+		return &Hello{Direct: true}, nil
+	}
 	if err := c.Need(4); err != nil {
 		return nil, err
 	}
