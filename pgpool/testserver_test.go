@@ -38,6 +38,12 @@ type front struct {
 	t testing.TB
 }
 
+// Clusters: each test asks testcluster.New for one and has it for itself, but
+// starts it only if no earlier test has left one with the same Options as it
+// found it. So ask for what others ask for (2 standbys as usual does, or none),
+// leave tables and roles lying about, and stop or configure servers only where
+// the test is about that: a start costs a second, a cluster taken over a tenth.
+
 // usual is a cluster with two standbys that share the reads statement by
 // statement, and pgpool with the given lines of pgpool.conf besides.
 func usual(t testing.TB, lines ...string) *front {

@@ -34,6 +34,11 @@ func (c *Cluster) WaitCatchup() error {
 	if err != nil {
 		return err
 	}
+	return c.waitReplay(primary, lsn)
+}
+
+// waitReplay waits until every running node but the primary has replayed so far.
+func (c *Cluster) waitReplay(primary *Node, lsn string) error {
 	errs := make([]error, len(c.Nodes))
 	var all sync.WaitGroup
 	for i, n := range c.Nodes {
@@ -46,9 +51,10 @@ func (c *Cluster) WaitCatchup() error {
 }
 
 // waitReplay asks in a loop on the server, which is quicker than many psqls.
-// A node that is no standby has nothing to replay.
+// A node that is no standby has nothing to replay. The database is one that
+// there is even if the standby is far behind.
 func (n *Node) waitReplay(lsn string) error {
-	_, err := n.Exec(fmt.Sprintf(`do $$ begin
+	_, err := n.ExecIn("template1", fmt.Sprintf(`do $$ begin
 		if not pg_is_in_recovery() then return; end if;
 		for i in 1 .. %d loop
 			if pg_last_wal_replay_lsn() >= %s and exists (select from pg_stat_wal_receiver where status = 'streaming') then return; end if;

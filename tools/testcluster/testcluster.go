@@ -60,7 +60,8 @@ type Cluster struct {
 
 	opts Options
 	bin  string
-	tb   TB // nil outside of tests
+	tb   TB        // nil outside of tests
+	made condition // in which New gives it to a test
 }
 
 // TB is what a cluster needs of a testing.TB.
@@ -73,16 +74,22 @@ type TB interface {
 	Skip(args ...any)
 }
 
-// New makes a running cluster for a test and closes it when the test ends. It
-// skips the test under -short and fails it where PostgreSQL is missing.
+// New gives a test a running cluster of its own until it ends. That is one that
+// an earlier test has left behind, if there is one with the same options (see
+// spare.go), so ask for few kinds. It skips the test under -short and fails it
+// where PostgreSQL is missing.
 func New(tb TB, o Options) *Cluster {
 	tb.Helper()
 	if f := flag.Lookup("test.short"); f != nil && f.Value.String() == "true" {
 		tb.Skip("needs real PostgreSQL servers: skipped by -short")
 	}
-	c, err := Start(context.Background(), o)
-	if err != nil {
-		tb.Fatalf("%v", err)
+	c := takeSpare(o)
+	if c == nil {
+		var err error
+		if c, err = Start(context.Background(), o); err != nil {
+			tb.Fatalf("%v", err)
+		}
+		c.made = c.condition()
 	}
 	c.tb = tb
 	tb.Cleanup(func() {
@@ -91,7 +98,7 @@ func New(tb TB, o Options) *Cluster {
 				tb.Logf("last words of %s:\n%s", n.Name, tail(n.Log(), 15))
 			}
 		}
-		if err := c.Close(); err != nil {
+		if err := c.giveBack(); err != nil {
 			tb.Logf("%v", err)
 		}
 	})

@@ -297,3 +297,54 @@ func TestNothingOutlivesTheProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A cluster serves the next test unless somebody has changed its servers.
+func TestClustersArePassedOn(t *testing.T) {
+	o := Options{Standbys: 1, Conf: map[string]string{"work_mem": "1234kB"}} // nobody else's
+	use := func(what func(t *testing.T, c *Cluster)) (used *Cluster) {
+		t.Run("", func(t *testing.T) {
+			used = New(t, o)
+			what(t, used)
+		})
+		return used
+	}
+	first := use(func(t *testing.T, c *Cluster) {
+		c.MustExec(0, "create role joe login; create table t as select 1 as i; create database d; alter database d owner to joe; alter role joe set work_mem = '1MB'")
+		c.MustExec(0, "select pg_create_logical_replication_slot('s', 'test_decoding'); select 1/nullif(1, 1)")
+		c.Must(c.WaitCatchup())
+		c.MustExec(1, "select from t")
+	})
+	empty := func(t *testing.T, c *Cluster) {
+		for node := range c.Nodes {
+			if out := c.MustExec(node, `select count(*) from pg_database; select relname from pg_class where oid >= 16384;
+				select rolname from pg_roles where rolname !~ '^pg_' order by 1; select slot_name from pg_replication_slots where slot_type = 'logical'`); out != "3\npostgres\nreplicator" {
+				t.Errorf("node %d has %q", node, out)
+			}
+			if log := c.Nodes[node].Log(); strings.Contains(log, "ready to accept") {
+				t.Errorf("old log on node %d: %s", node, log)
+			}
+		}
+	}
+	if use(empty) != first {
+		t.Error("a cluster that was left as it was is not passed on")
+	}
+	o.Standbys = 0
+	for what, change := range map[string]func(t *testing.T, c *Cluster){
+		"restarted":       func(t *testing.T, c *Cluster) { c.Must(c.Nodes[0].Restart(Fast)) },
+		"configured":      func(t *testing.T, c *Cluster) { c.MustExec(0, "alter system set work_mem = '1MB'") },
+		"with a password": func(t *testing.T, c *Cluster) { c.MustExec(0, "alter role postgres password 'x'") },
+		"with a template": func(t *testing.T, c *Cluster) {
+			_, err := c.Nodes[0].ExecIn("template1", "create table t ()")
+			c.Must(err)
+		},
+	} {
+		if c := use(change); takeSpare(o) == c {
+			t.Errorf("a cluster %s is passed on", what)
+		}
+	}
+	first = use(func(t *testing.T, c *Cluster) { t.Log("nothing") })
+	if takeSpare(o) != first {
+		t.Error("a lone primary is not passed on")
+	}
+	first.Must(first.Close())
+}
