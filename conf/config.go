@@ -33,6 +33,9 @@ type Config struct {
 	PoolPasswd                 string
 	AuthenticationTimeout      time.Duration
 	AllowClearTextFrontendAuth bool
+	AuthQuery                  string
+	AuthUser                   string
+	AuthDatabase               string
 
 	// TLS.
 	Ssl                    bool

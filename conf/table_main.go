@@ -77,6 +77,15 @@ var tableMain = []Setting{
 	boolean("allow_clear_text_frontend_auth", "auth", Single, AtReload, "off",
 		func(c *Config, _ int) *bool { return &c.AllowClearTextFrontendAuth },
 		"May ask client for plain password when pool_passwd lacks the user."),
+	text("auth_query", "auth", Single, AtReload, "",
+		func(c *Config, _ int) *string { return &c.AuthQuery },
+		"SQL that gives the stored password of user $1 where pool_passwd has none; empty disables.").ours(),
+	text("auth_user", "auth", Single, AtReload, "",
+		func(c *Config, _ int) *string { return &c.AuthUser },
+		"User who asks auth_query of the primary.").ours(),
+	text("auth_database", "auth", Single, AtReload, "postgres",
+		func(c *Config, _ int) *string { return &c.AuthDatabase },
+		"Database in which auth_query is asked.").ours(),
 
 	// ssl
 	boolean("ssl", "ssl", Single, AtStart, "off",

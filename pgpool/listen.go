@@ -245,6 +245,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 				end = mode == Immediate
 			}
 		}
+		s.shared.Verifiers.Close()
 		s.pool.Drain(-1)
 		if s.stop != nil {
 			s.stop(errors.New("shutdown"))

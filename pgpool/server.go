@@ -194,6 +194,18 @@ func (s *Server) assemble(c *conf.Config) {
 		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog, Mutations: s.mutations,
 		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
+	primary := func() int { return s.owner.Now().Primary }
+	s.shared.Verifiers = &session.Verifiers{
+		Primary: primary,
+		Changed: s.pool.Oust,
+		Connect: func(ctx context.Context, user, database string) (backend.Asker, error) {
+			snap := s.owner.Now()
+			if snap.Primary < 0 {
+				return backend.Asker{}, errors.New("there is no primary")
+			}
+			return s.login(ctx, snap.Nodes[snap.Primary], user, "", database)
+		},
+	}
 	s.monitor = monitor.New(monitor.Options{
 		Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log,
 	})
@@ -236,6 +248,16 @@ func (s *Server) perform(e cluster.Effect) {
 
 // connect logs in to a node for the monitor.
 func (s *Server) connect(ctx context.Context, n cluster.Node, user, password, database string) (monitor.Conn, error) {
+	c, err := s.login(ctx, n, user, password, database)
+	if err != nil {
+		return nil, err
+	}
+	return probe{c}, nil
+}
+
+// login opens a connection for questions of our own. Where no password is given,
+// pool_passwd may have it.
+func (s *Server) login(ctx context.Context, n cluster.Node, user, password, database string) (backend.Asker, error) {
 	cur := s.config.Load()
 	cred := session.Credential(conf.ParseSecret(password, cur.PassKey()))
 	if password == "" && cur.Passwd != nil {
@@ -248,11 +270,7 @@ func (s *Server) connect(ctx context.Context, n cluster.Node, user, password, da
 		{Name: "application_name", Value: "pgpool"},
 		{Name: "search_path", Value: "pg_catalog"}, // whatever the role or database has set
 	}}
-	c, err := backend.Connect(ctx, s.engine, target, login, cred)
-	if err != nil {
-		return nil, err
-	}
-	return probe{c}, nil
+	return backend.Connect(ctx, s.engine, target, login, cred)
 }
 
 // probe is a connection the monitor puts questions over.

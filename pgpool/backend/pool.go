@@ -174,6 +174,11 @@ func (p *Pool) Drain(node int) {
 	p.drop(func(c *Conn) bool { return node < 0 || c.Node == node })
 }
 
+// Oust closes every idle connection of a user, whose password is another now.
+func (p *Pool) Oust(user string) {
+	p.drop(func(c *Conn) bool { return c.key.User == user })
+}
+
 // Leave closes every idle connection to a database, on all nodes, and for a while
 // each that comes back: somebody wants to drop or rename it. A server takes a
 // moment to see them go, and waits as long for it.

@@ -174,6 +174,11 @@ func (s *Session) authenticate() error {
 		}
 		s.hbaMethod = string(rule.Method)
 		client.CertWanted = rule.Option("clientcert")
+		if rule.Method == conf.MethodMD5 || rule.Method == conf.MethodScram {
+			if err := s.lookUp(&client); err != nil {
+				return err
+			}
+		}
 		if s.cred, err = auth.Challenge(s, s.user, auth.Admit(s.hbaMethod, client)); err != nil {
 			return err
 		}
@@ -183,16 +188,24 @@ func (s *Session) authenticate() error {
 		return err
 	}
 	s.main = node
-	plan := func(m auth.Method) auth.Plan {
-		if s.hbaMethod != "" {
-			return auth.Present(m, s.hbaMethod, client, s.cred)
+	prove := func(m auth.Method) error {
+		plan := auth.Present(m, s.hbaMethod, client, s.cred)
+		if s.hbaMethod == "" {
+			if m.Kind == auth.KindMD5 || m.Kind == auth.KindSCRAM {
+				if err := s.lookUp(&client); err != nil {
+					return err
+				}
+			}
+			plan = auth.Relay(m, client)
 		}
-		return auth.Relay(m, client)
+		var err error
+		s.cred, err = auth.Challenge(s, s.user, plan)
+		return err
 	}
 	// An idle connection of the same user tells what its server had asked, so
 	// that the client can be asked the same without one being opened.
 	if m, ok := s.Pool.Method(node, s.database, s.user); ok && s.poolable() {
-		if s.cred, err = auth.Challenge(s, s.user, plan(m)); err != nil {
+		if err := prove(m); err != nil {
 			return err
 		}
 		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
@@ -205,7 +218,7 @@ func (s *Session) authenticate() error {
 	if err != nil {
 		return err
 	}
-	if s.cred, err = auth.Challenge(s, s.user, plan(c.Method)); err != nil {
+	if err := prove(c.Method); err != nil {
 		c.Close()
 		return err
 	}

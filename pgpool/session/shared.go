@@ -32,6 +32,7 @@ type Shared struct {
 	Catalog *catalog.Catalog
 	// Mutations are the tables written a moment ago, by any session.
 	Mutations *catalog.Mutations
+	Verifiers *Verifiers
 	Slots     *Table
 	Journal   *eventlog.Journal
 	Log       *slog.Logger
