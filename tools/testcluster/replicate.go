@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 )
 
 // Primary is the first running node that is not in recovery.
@@ -39,15 +38,12 @@ func (c *Cluster) WaitCatchup() error {
 
 // waitReplay waits until every running node but the primary has replayed so far.
 func (c *Cluster) waitReplay(primary *Node, lsn string) error {
-	errs := make([]error, len(c.Nodes))
-	var all sync.WaitGroup
-	for i, n := range c.Nodes {
-		if n != primary && n.Pid() != 0 {
-			all.Go(func() { errs[i] = n.waitReplay(lsn) })
+	return each(c.Nodes, func(n *Node) error {
+		if n == primary || n.Pid() == 0 {
+			return nil
 		}
-	}
-	all.Wait()
-	return errors.Join(errs...)
+		return n.waitReplay(lsn)
+	})
 }
 
 // waitReplay asks in a loop on the server, which is quicker than many psqls.

@@ -131,69 +131,89 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
-	if err := c.makePrimary(ctx); err != nil {
+	if err := c.fill(ctx); err != nil {
 		return nil, err
 	}
-	errs := make([]error, len(c.Nodes))
-	var all sync.WaitGroup
-	for _, n := range c.Nodes[1:] {
-		all.Go(func() { errs[n.ID] = n.makeStandby(ctx, c.Nodes[0]) })
-	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+	primary, standbys := c.Nodes[0], c.Nodes[1:]
+	if err := primary.firstStart(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.WaitCatchup(); err != nil {
+	var first strings.Builder
+	for _, n := range standbys {
+		fmt.Fprintf(&first, "select pg_create_physical_replication_slot(%s, true) \\g /dev/null\n", quote(n.Name))
+	}
+	if o.Password != "" {
+		fmt.Fprintf(&first, "set synchronous_commit = local; alter role "+Superuser+" password %s;\n", quote(o.Password))
+	}
+	if first.Len() == 0 {
+		return c, nil
+	}
+	lsn, err := primary.Exec(first.String() + "select pg_current_wal_flush_lsn()")
+	if err != nil {
+		return nil, err
+	}
+	err = each(standbys, func(n *Node) error {
+		if err := n.writeStandby(primary); err != nil {
+			return err
+		}
+		return n.firstStart(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.waitReplay(primary, lsn); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// makePrimary starts node 0 from the template or an initdb of its own.
-func (c *Cluster) makePrimary(ctx context.Context) error {
-	n := c.Nodes[0]
+// fill makes the data folders of all nodes, the standbys' as copies of the
+// primary's before its first start.
+func (c *Cluster) fill(ctx context.Context) error {
+	from, to := c.Nodes[0].DataDir, c.Nodes[1:]
 	if c.opts.OwnIdentity || c.opts.Dir != "" {
-		if err := initdb(ctx, c.bin, n.DataDir); err != nil {
+		if err := initdb(ctx, c.bin, from); err != nil {
 			return err
 		}
 	} else {
-		tmpl, err := template(ctx, c.bin)
-		if err != nil {
+		var err error
+		if from, err = template(ctx, c.bin); err != nil {
 			return err
 		}
-		if _, err := run(ctx, "", "cp", "-a", tmpl, n.DataDir); err != nil {
-			return err
-		}
+		to = c.Nodes
 	}
-	if err := n.firstStart(ctx); err != nil {
+	return each(to, func(n *Node) error {
+		_, err := run(ctx, "", "cp", "-a", from, n.DataDir)
 		return err
+	})
+}
+
+// each does something with several nodes at once.
+func each(nodes []*Node, do func(*Node) error) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() { errs[i] = do(n) })
 	}
-	if c.opts.Password != "" {
-		if _, err := n.Exec("set synchronous_commit = local; alter role " + Superuser + " password " + quote(c.opts.Password)); err != nil {
-			return err
-		}
-	}
-	return nil
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // Close stops every server at once and removes the cluster's files; those in
 // Options.Dir stay.
 func (c *Cluster) Close() error {
-	errs := make([]error, len(c.Nodes))
-	var all sync.WaitGroup
-	for i, n := range c.Nodes {
-		all.Go(func() {
-			if errs[i] = n.Stop(Immediate); errs[i] != nil {
-				errs[i] = errors.Join(errs[i], n.Kill())
-			}
-			n.forgetSharedMemory()
-		})
-	}
-	all.Wait()
+	err := each(c.Nodes, func(n *Node) error {
+		err := n.Stop(Immediate)
+		if err != nil {
+			err = errors.Join(err, n.Kill())
+		}
+		n.forgetSharedMemory()
+		return err
+	})
 	if c.opts.Dir == "" {
-		errs = append(errs, os.RemoveAll(c.Dir))
+		err = errors.Join(err, os.RemoveAll(c.Dir))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Must ends the test if err is not nil, and panics outside of a test.
@@ -285,8 +305,11 @@ func initdb(ctx context.Context, bin, dir string) error {
 	if err := errors.Join(err, conf.Close()); err != nil {
 		return fmt.Errorf("testcluster: %w", err)
 	}
+	// A copy does not start as a standby with limits below those noted in it: the
+	// lowest ones leave Options.Conf all choice.
 	_, err = run(ctx, "create role "+replicator+" login replication\n",
-		filepath.Join(bin, "postgres"), "--single", "-F", "-D", dir, "postgres")
+		filepath.Join(bin, "postgres"), "--single", "-F", "-D", dir,
+		"-c", "max_connections=4", "-c", "max_wal_senders=0", "-c", "max_worker_processes=0", "-c", "max_locks_per_transaction=10", "postgres")
 	return err
 }
 
