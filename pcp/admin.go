@@ -87,6 +87,7 @@ type Options struct {
 	// all taken, the one that has waited longest to log in makes room.
 	MaxConnections int
 	Log            *slog.Logger // nil: nothing is logged
+	Visits         bool         // connections are logged when they come and go
 
 	salt func() []byte // tests only; nil: random
 }

@@ -57,6 +57,10 @@ func Serve(ctx context.Context, ln net.Listener, admin Admin, options func() Opt
 		c.log = c.opt.Log.With("peer", nc.RemoteAddr().String())
 		conns.Go(func() {
 			defer nc.Close()
+			if c.opt.Visits {
+				c.log.Log(ctx, levelLog, "new PCP connection from "+c.peer())
+				defer func() { c.log.Log(ctx, levelLog, "PCP connection from "+c.peer()+" ended", "detail", c.visit()) }()
+			}
 			if !d.enter(c) {
 				c.send(ctx, fatal("sorry, too many PCP connections already", "").append(nil))
 				c.linger()
@@ -134,10 +138,32 @@ type conn struct {
 	log   *slog.Logger
 	salt  []byte // given out and not yet used
 	user  string // empty until logged in
+
+	commands int // since the login
 }
 
 // errBye ends a connection that has nothing more to say.
 var errBye = errors.New("client has said goodbye")
+
+// levelLog is that of PostgreSQL's LOG in the scale of package eventlog: above
+// errors, since it is about what the server does.
+const levelLog = slog.Level(10)
+
+// peer is where the client is; on a Unix socket it has no address.
+func (c *conn) peer() string {
+	if addr := c.RemoteAddr().String(); addr != "" && addr != "@" {
+		return addr
+	}
+	return "[local]"
+}
+
+// visit says who it was.
+func (c *conn) visit() string {
+	if c.user == "" {
+		return "nobody has logged in"
+	}
+	return fmt.Sprintf("user %q, %d commands", c.user, c.commands)
+}
 
 func (c *conn) serve(ctx context.Context, d *door) {
 	c.SetReadDeadline(time.Now().Add(c.opt.LoginTimeout))
@@ -168,7 +194,7 @@ func (c *conn) serve(ctx context.Context, d *door) {
 		}
 		last := false
 		if bad, ok := errors.AsType[*Error](err); ok {
-			c.log.Debug("pcp request refused", "user", c.user, "err", bad)
+			c.log.Log(ctx, slog.LevelError, bad.Message, "user", c.user, "detail", bad.Detail)
 			reply = bad.append(nil)
 			last = bad.Severity != SeverityError
 		}
@@ -215,7 +241,6 @@ func (c *conn) answer(ctx context.Context, letter byte, b []byte) (reply []byte,
 		return appendMessage(nil, 'm', c.salt), nil, nil
 	case 'R':
 		if err := c.login(b); err != nil {
-			c.log.Warn("pcp login failed", "err", err)
 			return nil, nil, err
 		}
 		return appendMessage(nil, 'r', body{}.text("AuthenticationOK")), nil, nil
@@ -232,6 +257,7 @@ func (c *conn) answer(ctx context.Context, letter byte, b []byte) (reply []byte,
 	if cmd == nil {
 		return nil, nil, fatal("PCP processing request", "unknown PCP packet type "+strconv.Quote(string([]byte{letter})))
 	}
+	c.commands++
 	if cmd.changes {
 		c.log.Info("pcp request", "user", c.user, "command", string(cmd.name))
 	}

@@ -52,7 +52,7 @@ func (s *Server) listenPcp(c *conf.Config) error {
 func (s *Server) servePcp(ctx context.Context) {
 	for _, ln := range s.pcp {
 		s.work.Go(func() {
-			if err := pcp.Serve(ctx, ln, admin{s}, s.pcpOptions); err != nil {
+			if err := pcp.Serve(ctx, ln, loggedAdmin{admin{s}, s.pcpLog()}, s.pcpOptions); err != nil {
 				s.log.LogAttrs(ctx, eventlog.Warning, "the administrative port is closed", slog.Any("err", err))
 			}
 		})
@@ -75,9 +75,12 @@ func (s *Server) pcpOptions() pcp.Options {
 		Layout:      layout,
 		Credentials: s.pcpCredentials,
 		Deadline:    s.pcpDeadline,
-		Log:         s.log.With(slog.String("app", "pcp_child")),
+		Log:         s.pcpLog(),
+		Visits:      s.config.Load().LogPcpProcesses,
 	}
 }
+
+func (s *Server) pcpLog() *slog.Logger { return s.log.With(slog.String("app", "pcp_child")) }
 
 // pcpCredentials reads pcp.conf at each login, as the original does: a changed
 // password counts at once.

@@ -530,3 +530,26 @@ func TestPcpStop(t *testing.T) {
 		})
 	}
 }
+
+// TestPcpLog: the log tells what an operator has asked for, and with
+// log_pcp_processes who came and went.
+func TestPcpLog(t *testing.T) {
+	c := testcluster.New(t, testcluster.Options{})
+	f := serve(t, c, append(backends(c, 1), "log_pcp_processes = on")...)
+	p := f.pcpTools()
+	p.done("attach_node 0")
+	p.run("promote_node 0")
+	p.run("node_info 5")
+	p.as("original", "admin", "wrong", "node_count")
+	for _, line := range []string{
+		`pcp_child pid \d+: LOG:  new PCP connection from 127\.0\.0\.1:\d+\n`,
+		`pcp_child pid \d+: LOG:  received failback request for node_id: 0 from pid \[\d+\]\n`,
+		`pcp_child pid \d+: LOG:  PCP connection from 127\.0\.0\.1:\d+ ended\n.*DETAIL:  user "admin", 1 commands\n`,
+		`LOG:  pcp_promote_node: promote option: n\n`,
+		`LOG:  received promote backend request for node_id: 0 from pid \[\d+\]\n`,
+		`ERROR:  informing node info failed\n.*DETAIL:  invalid node ID : 5\n`,
+		`ERROR:  authentication failed for user "admin"\n.*DETAIL:  username and/or password does not match\n`,
+	} {
+		eventually(t, line, func() bool { return regexp.MustCompile(line).MatchString(f.Log.String()) })
+	}
+}

@@ -52,9 +52,6 @@ var ineffective = reasons(map[string][]string{
 	"clients are sessions of one process: there are no children to be managed": {
 		"serialize_accept", "process_management_mode", "process_management_strategy", "min_spare_children", "max_spare_children",
 	},
-	"the administrative port logs what fails only": {
-		"log_pcp_processes",
-	},
 	"what the catalog knows is shared by all sessions of the process in any case": {
 		"enable_shared_relcache",
 	},

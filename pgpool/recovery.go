@@ -45,7 +45,7 @@ func (a admin) RecoverNode(ctx context.Context, id int) error {
 	defer a.recovering.Store(false)
 	r := recovery{
 		Server: a.Server, conf: a.config.Load().Config, node: snap.Nodes[id], primary: snap.Nodes[snap.Primary],
-		log: a.log.With(slog.String("app", "pcp_child")),
+		log: a.pcpLog(),
 	}
 	if err := r.run(ctx); err != nil {
 		return err
