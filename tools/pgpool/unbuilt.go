@@ -6,7 +6,6 @@ func unbuiltTools() []*tool {
 	var all []*tool
 	for _, u := range []struct{ name, what string }{
 		{"wd_cli", "the watchdog"},
-		{"pgpool_setup", "the maker of test clusters"},
 		{"watchdog_setup", "the maker of watchdog test clusters"},
 	} {
 		all = append(all, &tool{
