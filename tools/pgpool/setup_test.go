@@ -164,7 +164,9 @@ func TestSetup(t *testing.T) {
 	pool := func() string {
 		return c.must("bash", "-c", `. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p "$PGPOOL_PORT" -d test -XAtqc 'SHOW POOL_NODES'`)
 	}
-	up := func(rows string) bool { return strings.Count(rows, "|up|up|") == 2 && strings.Contains(rows, "|streaming|") }
+	up := func(rows string) bool {
+		return strings.Count(rows, "|up|up|") == 2 && strings.Contains(rows, "|streaming|")
+	}
 	var rows string
 	for end := time.Now().Add(time.Minute); !up(rows) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		rows = pool()
