@@ -212,6 +212,7 @@ type Config struct {
 	WdHeartbeatListenPort      int
 	WdHeartbeatKeepalive       time.Duration
 	WdHeartbeatDeadtime        time.Duration
+	WdLeaderLease              time.Duration // ours; 0: derived from the heartbeats
 	WdLifePoint                int
 	WdLifecheckQuery           string
 	WdLifecheckDbname          string
