@@ -86,6 +86,11 @@ func (h *host) CarryOut(ctx context.Context, d election.Decision, again bool) (i
 	if d.Candidate >= 0 {
 		return d.Candidate, nil
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.applied); n > 0 {
+		return h.applied[n-1].Primary, nil
+	}
 	return 0, nil
 }
 func (h *host) Ordered(o watchdog.Order) error {
