@@ -182,6 +182,15 @@ func TestTerminateBackend(t *testing.T) {
 	if got := r.rest(); !strings.HasSuffix(got, "E(57P01) .") {
 		t.Errorf("got %q", got)
 	}
+	r = f.reader(1) // in a pipeline, whose Sync does not come
+	if err := r.send(parse("", "select 'in a pipeline'"), bind("", ""), execute("", 0)); err != nil {
+		t.Fatal(err)
+	}
+	f.running(1, "in a pipeline")
+	kill(1)
+	if got := r.rest(); got != "1 2 D(in a pipeline) C(SELECT 1) E(57P01) ." {
+		t.Errorf("got %q", got)
+	}
 	r = f.reader(1)
 	kill(0)
 	if got := r.rest(); got != "E(57P01) ." {

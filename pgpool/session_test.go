@@ -280,6 +280,22 @@ func TestPortals(t *testing.T) {
 	})
 }
 
+// An error is told at once, as a server does, even if no Sync or Flush asks for it.
+func TestErrorBeforeSync(t *testing.T) {
+	f := usual(t)
+	r := f.raw()
+	if err := r.send(parse("", "select 1"), bind("", ""), execute("", 0), parse("", "selec")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"1", "2", "D(1)", "C(SELECT 1)", "E(42601)"} {
+		if msg, err := r.next(); err != nil || word(msg) != want {
+			t.Fatalf("got %v, %v, want %s", msg, err, want)
+		}
+	}
+	r.expect(t, "Z(I)", parse("", "select 2"), sync_)
+	r.expect(t, "T D(3) C(SELECT 1) Z(I)", q("select 3"))
+}
+
 // A long block with a savepoint around each statement, as JDBC's autosave makes
 // them, is brought to a standby at once.
 func TestLongBlockJoins(t *testing.T) {

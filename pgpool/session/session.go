@@ -206,10 +206,7 @@ func (s *Session) idle() error {
 		return err
 	}
 	if s.pipe.open() {
-		if err := s.hasten(); err != nil {
-			return err
-		}
-		return s.client.Fill() // in the middle of a pipeline the servers have nothing to add
+		return s.linger()
 	}
 	s.keepUp()
 	s.refresh()
@@ -240,6 +237,37 @@ func (s *Session) idle() error {
 			if err := s.unasked(c); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// linger is idle in the middle of a pipeline. A server speaks up there if it has met
+// an error, has much to say already, or has come to its end.
+func (s *Session) linger() error {
+	if err := s.hasten(); err != nil {
+		return err
+	}
+	s.watch = append(s.watch[:0], s.client)
+	for _, c := range s.pipe.touched {
+		s.watch = append(s.watch, c.Conn.Conn)
+	}
+	if err := s.task.Wait(s.watch...); err != nil {
+		return err
+	}
+	for _, c := range s.pipe.touched {
+		if !c.Stirred() {
+			continue
+		}
+		if _, err := c.TryFill(); err != nil {
+			return err
+		}
+		switch {
+		case c.Buffered() == 0:
+		case c == s.due.server && !s.due.empty():
+			return s.cut()
+		default:
+			return s.unasked(c)
 		}
 	}
 	return nil
