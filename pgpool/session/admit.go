@@ -31,7 +31,9 @@ var errAuthTimeout = wire.Fatal("57014", "canceling authentication due to timeou
 // admit takes the client from its first byte to ReadyForQuery.
 func (s *Session) admit() error {
 	stop := s.task.Limit(s.cfg.AuthenticationTimeout, errAuthTimeout)
+	known := s.strangers.enter(s.task)
 	startup, err := s.hello()
+	known()
 	if err == nil {
 		err = s.open(startup)
 	}
@@ -115,8 +117,13 @@ func (s *Session) open(st *wire.Startup) error {
 	if s.database == "" {
 		s.database = s.user
 	}
-	if st.Minor > 0 || len(unknown) > 0 {
-		if err := s.client.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: newestProtocol, UnrecognizedOptions: unknown}); err != nil {
+	if st.Minor >= longKeys {
+		s.minor = longKeys
+	}
+	if st.Minor != s.minor || len(unknown) > 0 {
+		// The field is named for the minor version, but servers send, and libpq reads,
+		// the whole.
+		if err := s.client.Send(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: uint32(3<<16 | s.minor), UnrecognizedOptions: unknown}); err != nil {
 			return err
 		}
 	}
@@ -127,9 +134,17 @@ func (s *Session) open(st *wire.Startup) error {
 	return nil
 }
 
-// newestProtocol is 3.0 as a startup packet writes it. The field is named for the
-// minor version, but servers send, and libpq reads, the whole.
-const newestProtocol = 3 << 16
+// longKeys is the minor version of the protocol, the newest we speak, from which on
+// the secret of a cancel key may be longer than 4 bytes. There is no version 3.1.
+const longKeys = 2
+
+// keySize is the length of the secrets we give, in bytes.
+func keySize(minor int) int {
+	if minor >= longKeys {
+		return 32
+	}
+	return 4
+}
 
 // SendAuth implements auth.Frontend.
 func (s *Session) SendAuth(body []byte) error {
@@ -144,7 +159,7 @@ const maxProof = 65536
 
 // ReceivePassword implements auth.Frontend.
 func (s *Session) ReceivePassword() ([]byte, error) {
-	typ, body, err := s.client.Next(maxProof)
+	typ, body, err := s.proof()
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +168,25 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 	}
 	return body, nil
 }
+
+// proof reads the client's next message. It need not come at once, unless others
+// wait for the slot that this client holds without having shown who it is.
+func (s *Session) proof() (typ byte, body []byte, err error) {
+	for {
+		stop := s.task.Limit(proofPatience, errSlowProof)
+		typ, body, err = s.client.Next(maxProof)
+		stop()
+		if !errors.Is(err, errSlowProof) || s.Slots.Waiting() > 0 {
+			return typ, body, err
+		}
+	}
+}
+
+// proofPatience is long for a program. People are asked for passwords before their
+// programs connect.
+const proofPatience = 5 * time.Second
+
+var errSlowProof = wire.Fatal("57014", "canceling authentication because other clients wait")
 
 // authenticate has the client prove who it is and opens its first server
 // connection.
@@ -492,7 +526,7 @@ func (s *Session) welcome() error {
 	}
 	// The server's own pid, since clients compare it with pg_backend_pid(), but
 	// a secret of ours: the connection will serve others after this session.
-	secret := make([]byte, 4)
+	secret := make([]byte, keySize(s.minor))
 	rand.Read(secret)
 	s.remember(cancelKey{c.PID, string(secret)})
 	err := s.client.Send(&pgproto3.BackendKeyData{ProcessID: c.PID, SecretKey: secret}, &pgproto3.ReadyForQuery{TxStatus: c.Status})

@@ -44,6 +44,7 @@ type Session struct {
 	settingsKey         string // login's settings in canonical form
 	cred                auth.Credential
 	hbaMethod           string // of the pool_hba rule that matched; empty without pool_hba
+	minor               int    // of the protocol's version
 	replication         string // value of the startup parameter; empty for ordinary sessions
 	since               time.Time
 	cancelKey           cancelKey

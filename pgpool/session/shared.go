@@ -40,8 +40,9 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
-	cancels sync.Map // cancelKey → *Session
-	present sync.Map // *wire.Task → struct{}: everybody connected
+	cancels   sync.Map // cancelKey → *Session
+	strangers strangers
+	present   sync.Map // *wire.Task → struct{}: everybody connected
 }
 
 // Current is a configuration with what is derived from it once, at load.

@@ -15,6 +15,9 @@ const (
 // MaxStartup is the largest first packet a client may send, as in PostgreSQL.
 const MaxStartup = 10000
 
+// helloBuffer holds most startup packets.
+const helloBuffer = 512
+
 // Hello is the first packet of a connection. Exactly one of its kinds is set.
 type Hello struct {
 	SSL, GSS bool
@@ -55,6 +58,9 @@ func (s *Startup) Lookup(name string) (string, bool) {
 // Hello waits for a connection's first packet. Anything that is not one is an
 // *Error to be sent to whoever it is.
 func (c *Conn) Hello() (*Hello, error) {
+	if c.in == nil { // a stranger, who may never say more than this
+		c.in, c.r, c.w = make([]byte, helloBuffer), 0, 0
+	}
 	if err := c.Need(1); err != nil {
 		return nil, err
 	}
@@ -72,7 +78,11 @@ func (c *Conn) Hello() (*Hello, error) {
 		return nil, err
 	}
 	body := c.Bytes()[4:size]
-	defer c.Skip(int(size))
+	defer func() {
+		if c.Skip(int(size)); c.r == c.w {
+			c.Release()
+		}
+	}()
 	code := binary.BigEndian.Uint32(body)
 	body = body[4:]
 	switch code {
@@ -88,7 +98,7 @@ func (c *Conn) Hello() (*Hello, error) {
 		return &Hello{Cancel: &CancelKey{PID: binary.BigEndian.Uint32(body), Secret: string(body[4:])}}, nil
 	}
 	if major := code >> 16; major != 3 {
-		return nil, Fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.0", major, code&0xffff))
+		return nil, Fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, code&0xffff))
 	}
 	s := &Startup{Minor: int(code & 0xffff)}
 	for {
