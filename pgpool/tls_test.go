@@ -307,6 +307,10 @@ hostssl   all plainly   127.0.0.1/32 scram-sha-256
 		}
 	}
 
+	if !strings.Contains(f.Log.String(), "refused by line 2 of pool_hba.conf") {
+		t.Error("the log does not tell which rule refused")
+	}
+
 	t.Run("reload", func(t *testing.T) {
 		open, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://plainly:secret@127.0.0.1:%d/postgres?sslmode=require", f.Port))
 		if err != nil {

@@ -123,7 +123,7 @@ var (
 )
 
 // maxKeyRounds bounds what a damaged file may cost.
-const maxKeyRounds = 100_000_000
+const maxKeyRounds = 10_000_000
 
 func decryptPKCS8(der, phrase []byte) ([]byte, error) {
 	var outer encryptedKey

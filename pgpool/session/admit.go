@@ -169,6 +169,24 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 	return body, nil
 }
 
+// logRefusal tells the operator what the client need not know: which rule it met,
+// and in what form its password is known. Never the secret.
+func (s *Session) logRefusal(rule *conf.Rule, client auth.Client, err error) {
+	if _, ours := errors.AsType[*auth.Error](err); !ours {
+		return // the client has gone
+	}
+	source := "pool_passwd"
+	if client.Conceal {
+		source = "auth_query"
+	}
+	tls := "without TLS"
+	if s.tls {
+		tls = "with TLS"
+	}
+	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("user was refused by line %d of pool_hba.conf", rule.Line),
+		slog.String("detail", fmt.Sprintf("method %s, client %s %s, password in %s: %s", rule.Method, s.host, tls, source, client.Stored.Form())))
+}
+
 // proof reads the client's next message. It need not come at once, unless others
 // wait for the slot that this client holds without having shown who it is.
 func (s *Session) proof() (typ byte, body []byte, err error) {
@@ -214,6 +232,7 @@ func (s *Session) authenticate() error {
 			}
 		}
 		if s.cred, err = auth.Challenge(s, s.user, auth.Admit(s.hbaMethod, client)); err != nil {
+			s.logRefusal(rule, client, err)
 			return err
 		}
 	}
