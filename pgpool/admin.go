@@ -17,6 +17,8 @@ import (
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/session"
+	"pgpool-go/watchdog"
+	"pgpool-go/watchdog/election"
 )
 
 // listenPcp opens the administrative port. Nothing is answered before servePcp.
@@ -251,13 +253,16 @@ func (a admin) Settings(context.Context) ([]pcp.Setting, error) {
 }
 
 func (a admin) Watchdog(context.Context) (pcp.Watchdog, error) {
+	if w := a.group.Load(); w != nil {
+		return describeGroup(w.Status()), nil
+	}
 	return pcp.Watchdog{}, pcp.WatchdogDisabled()
 }
 
 // AttachNode succeeds also for a slot that is not configured, as in the
 // original, and for a server that does not answer: it will be used when it does.
 func (a admin) AttachNode(ctx context.Context, id int) error {
-	snap, err := a.owner.Do(ctx, cluster.Attach{Node: id, By: "pcp_attach_node"})
+	snap, err := a.agree(ctx, election.ActAttach, id, cluster.Attach{Node: id, By: "pcp_attach_node"})
 	if err != nil {
 		return err
 	}
@@ -290,7 +295,7 @@ func (a admin) DetachNode(ctx context.Context, id int, gracefully bool) error {
 		return nil
 	}
 	return a.whenAllowed(ctx, gracefully, allowed, func() error {
-		snap, err := a.owner.Do(ctx, cluster.Detach{Node: id, By: "pcp_detach_node", Reason: "detached by an operator"})
+		snap, err := a.agree(ctx, election.ActDetach, id, cluster.Detach{Node: id, By: "pcp_detach_node", Reason: "detached by an operator"})
 		if err == nil && snap.Usable(id) {
 			return fmt.Errorf("node %d has been attached meanwhile", id)
 		}
@@ -320,7 +325,7 @@ func (a admin) PromoteNode(ctx context.Context, id int, gracefully, switchover b
 	}
 	return a.whenAllowed(ctx, gracefully, allowed, func() error {
 		old := a.owner.Now().Primary
-		snap, err := a.owner.Do(ctx, cluster.Promote{Node: id, By: "pcp_promote_node"})
+		snap, err := a.agree(ctx, election.ActPromote, id, cluster.Promote{Node: id, By: "pcp_promote_node"})
 		if err == nil && snap.Primary != id && snap.Usable(old) {
 			return fmt.Errorf("node id %d has ceased to answer", id)
 		}
@@ -354,24 +359,33 @@ func (a admin) whenAllowed(ctx context.Context, gracefully bool, allowed, change
 
 // Stop is for this server alone whatever the scope, since it has no peers; so
 // are Reload and RotateLog.
-func (a admin) Stop(_ context.Context, mode pcp.StopMode, _ pcp.Scope) (begin func(), err error) {
-	how := Smart
+func (a admin) Stop(ctx context.Context, mode pcp.StopMode, scope pcp.Scope) (begin func(), err error) {
+	how, order := Smart, watchdog.OrderStopSmart
 	switch mode {
 	case pcp.Fast:
-		how = Fast
+		how, order = Fast, watchdog.OrderStopFast
 	case pcp.Immediate:
-		how = Immediate
+		how, order = Immediate, watchdog.OrderStopImmediate
+	}
+	if err := a.orderOthers(ctx, scope, order); err != nil {
+		return nil, pcp.NewError("PCP: error while processing shutdown cluster request", "failed to propagate shutdown command through watchdog: "+err.Error())
 	}
 	// The port is open until the end, and the end waits for its connections, so
 	// this one cannot wait for the end.
 	return func() { go a.Shutdown(context.Background(), how) }, nil
 }
 
-func (a admin) Reload(ctx context.Context, _ pcp.Scope) error {
+func (a admin) Reload(ctx context.Context, scope pcp.Scope) error {
+	if err := a.orderOthers(ctx, scope, watchdog.OrderReload); err != nil {
+		return pcp.NewError("PCP: error while processing reload config request for cluster", "failed to propagate reload config command through watchdog: "+err.Error())
+	}
 	return a.within(ctx, a.Server.Reload)
 }
 
-func (a admin) RotateLog(ctx context.Context, _ pcp.Scope) error {
+func (a admin) RotateLog(ctx context.Context, scope pcp.Scope) error {
+	if err := a.orderOthers(ctx, scope, watchdog.OrderRotateLog); err != nil {
+		return err
+	}
 	if !a.config.Load().LoggingCollector {
 		return pcp.NoLogCollector()
 	}

@@ -30,9 +30,6 @@ var ineffective = reasons(map[string][]string{
 	"Go's TLS chooses among the ciphers both sides have, by what is safest and what the processors do best": {
 		"ssl_prefer_server_ciphers",
 	},
-	"the watchdog is not built yet: this pgpool stands alone": {
-		"use_watchdog", "delegate_ip", "wd_escalation_command", "wd_de_escalation_command",
-	},
 	"failover commands are not built yet: a primary that somebody else promotes is found, but none is promoted": {
 		"failover_command", "follow_primary_command", "failback_command", "auto_failback", "auto_failback_interval",
 		"search_primary_node_timeout", "failover_on_backend_shutdown",

@@ -46,6 +46,15 @@ func (s *Server) Start(ctx context.Context) error {
 	first, cancel := context.WithTimeout(ctx, firstProbes)
 	s.owner.Wait(first, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && !n.Assumed || n.Probed() })
 	cancel()
+	if c.UseWatchdog {
+		if err := s.joinGroup(ctx, background); err != nil {
+			s.closeListeners()
+			s.closePcp()
+			stop(err)
+			s.work.Wait()
+			return err
+		}
+	}
 	s.servePcp(background)
 	for _, ln := range s.listeners {
 		s.doors.Add(1)
@@ -223,6 +232,7 @@ func (s *Server) Shutdown(ctx context.Context, mode ShutdownMode) error {
 	s.shared.Slots.Close()
 	s.gate.end()
 	s.doors.Wait() // from here on there are no more clients
+	s.leaveGroup()
 	gone := make(chan struct{})
 	go func() { s.clients.Wait(); close(gone) }()
 	if mode == Smart {

@@ -24,6 +24,7 @@ import (
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/session"
 	"pgpool-go/pgpool/wire"
+	"pgpool-go/watchdog"
 )
 
 // Options say where the files are and how the process was started.
@@ -58,6 +59,7 @@ type Server struct {
 	shared    *session.Shared
 	config    atomic.Pointer[session.Current]
 
+	group      atomic.Pointer[watchdog.Watchdog] // nil: this pgpool stands alone
 	listeners  []*wire.Listener
 	pcp        []net.Listener
 	gate       gate
@@ -192,7 +194,8 @@ func (s *Server) assemble(c *conf.Config) {
 	s.shared = &session.Shared{
 		Dialing: dialing,
 		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog, Mutations: s.mutations,
-		Slots: session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
+		Watchdog: s.showWatchdog,
+		Slots:    session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
 	primary := func() int { return s.owner.Now().Primary }
 	s.shared.Verifiers = &session.Verifiers{
@@ -319,6 +322,9 @@ func (s *Server) Reload() error {
 	s.mutations.Configure(mutationOptions(c))
 	s.owner.Submit(cluster.ConfigChanged{Config: c})
 	s.monitor.Reload()
+	if w := s.group.Load(); w != nil {
+		w.Reload(c)
+	}
 	for _, client := range s.shared.Slots.Sessions() {
 		client.Nudge()
 	}

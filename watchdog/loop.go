@@ -112,9 +112,8 @@ func (w *Watchdog) carryOut(out []election.Output) {
 		case election.Changed:
 			w.changed(o)
 		case election.Apply:
-			old := w.register.Swap(&agreed{o.Register, make(chan struct{})})
-			w.host.Apply(o.Register)
-			close(old.over)
+			w.host.Apply(o.Register) // whoever sees the register sees what it did
+			close(w.register.Swap(&agreed{o.Register, make(chan struct{})}).over)
 		case election.Carried:
 			w.carried(o)
 		case election.Run:

@@ -252,6 +252,10 @@ func (w *Watchdog) Request(ctx context.Context, act election.Act, nodes []int, c
 	id, answer := w.lastID, make(chan election.Verdict, 1)
 	w.asks[id] = answer
 	w.mu.Unlock()
+	before := uint64(0)
+	if r, _ := w.Register(); r != nil {
+		before = r.Decided
+	}
 	w.input(election.Ask{Request: election.Request{ID: id, Act: act, Nodes: nodes, Confirmed: confirmed}})
 	var verdict election.Verdict
 	select {
@@ -269,7 +273,7 @@ func (w *Watchdog) Request(ctx context.Context, act election.Act, nodes []int, c
 	}
 	for {
 		r, over := w.Register()
-		if r != nil && r.Open() == nil && fulfilled(r, act, nodes) {
+		if r != nil && r.Open() == nil && fulfilled(r, act, nodes, before) {
 			return verdict, nil
 		}
 		select {
@@ -282,8 +286,14 @@ func (w *Watchdog) Request(ctx context.Context, act election.Act, nodes []int, c
 	}
 }
 
-// fulfilled reports that a register says what was asked for.
-func fulfilled(r *election.Register, act election.Act, nodes []int) bool {
+// fulfilled reports that a register says what was asked for, or that a promotion
+// has been decided since, whatever came of it.
+func fulfilled(r *election.Register, act election.Act, nodes []int, before uint64) bool {
+	for _, d := range r.Log {
+		if act == election.ActPromote && d.Act == act && d.Number > before && d.Candidate == nodes[0] {
+			return true
+		}
+	}
 	for _, id := range nodes {
 		switch act {
 		case election.ActDetach, election.ActAttach:

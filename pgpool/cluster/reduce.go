@@ -69,6 +69,8 @@ func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
 		t.configure(false)
 	case StatusRead:
 		t.statusRead(ev)
+	case Agreed:
+		t.agreed(ev)
 	}
 	t.settle(&s)
 	if t.next.equal(&s) {

@@ -36,6 +36,7 @@ type Shared struct {
 	Slots     *Table
 	Journal   *eventlog.Journal
 	Log       *slog.Logger
+	Watchdog  func() [][]string // rows of watchdogColumns; none without a watchdog
 	Version   string // as SHOW POOL_VERSION tells it
 
 	Dialing context.Context // ends when no server is to be dialled any more

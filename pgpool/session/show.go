@@ -41,7 +41,8 @@ var tables = map[string]table{
 	"pool_status":             {statusColumns, (*Session).showStatus},
 	"pool_version":            {[]string{"pool_version"}, (*Session).showVersion},
 	"pool_cache":              {cacheColumns, (*Session).showCache},
-	"pool_routing":            {routingColumns, (*Session).showRouting}, // ours
+	"pool_routing":            {routingColumns, (*Session).showRouting},   // ours
+	"pool_watchdog":           {watchdogColumns, (*Session).showWatchdog}, // ours
 }
 
 var cacheColumns = []string{

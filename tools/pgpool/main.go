@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pgpool-go/pgpool"
+	"pgpool-go/watchdog"
 )
 
 // compatible is the number of the original's version whose behaviour this is;
@@ -76,6 +77,9 @@ func tools() []*tool {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == watchdog.GuardianName {
+		os.Exit(watchdog.RunGuardian())
+	}
 	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
