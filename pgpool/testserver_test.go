@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,6 +102,15 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 		"wd_ipc_socket_dir = '" + dir + "'", "work_dir = '" + dir + "'",
 		"pid_file_name = '" + filepath.Join(dir, "pgpool.pid") + "'",
 		"log_line_prefix = '%m: %a pid %p: '",
+	}
+	for i, l := range lines {
+		if id, ok := strings.CutPrefix(l, "pgpool_node_id = "); ok { // stands in a file of its own
+			lines = slices.Delete(slices.Clone(lines), i, i+1)
+			if err := os.WriteFile(filepath.Join(dir, "pgpool_node_id"), []byte(id+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
 	}
 	text := strings.Join(append(own, lines...), "\n") + "\n"
 	path := filepath.Join(dir, "pgpool.conf")

@@ -37,7 +37,7 @@ type Shared struct {
 	Journal   *eventlog.Journal
 	Log       *slog.Logger
 	Watchdog  func() [][]string // rows of watchdogColumns; none without a watchdog
-	Version   string // as SHOW POOL_VERSION tells it
+	Version   string            // as SHOW POOL_VERSION tells it
 
 	Dialing context.Context // ends when no server is to be dialled any more
 

@@ -1,0 +1,149 @@
+package pgpool_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgpool-go/pcp"
+	"pgpool-go/pgpool"
+	"pgpool-go/pgpool/cluster"
+	"pgpool-go/tools/testcluster"
+)
+
+// group starts n pgpools with one watchdog over a cluster.
+func group(t *testing.T, c *testcluster.Cluster, n int, lines ...string) []*front {
+	t.Helper()
+	common := append(backends(c, 0, 1, 1), "use_watchdog = on", "wd_authkey = 'of this test'", "wd_leader_lease = 1000",
+		"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 3", "wd_interval = 1")
+	for id := range n {
+		common = append(common, fmt.Sprintf("hostname%d = '127.0.0.1'", id), fmt.Sprintf("wd_port%d = %d", id, freeBoth(t)),
+			fmt.Sprintf("pgpool_port%d = %d", id, freePort(t)),
+			fmt.Sprintf("heartbeat_hostname%d = '127.0.0.1'", id), fmt.Sprintf("heartbeat_port%d = %d", id, freeBoth(t)))
+	}
+	var all []*front
+	for id := range n {
+		f := serve(t, c, append(append(common[:len(common):len(common)], fmt.Sprintf("pgpool_node_id = %d", id)), lines...)...)
+		f.account("admin", "secret")
+		all = append(all, f)
+	}
+	return all
+}
+
+// freeBoth is a port that is free for TCP and UDP.
+func freeBoth(t *testing.T) int {
+	t.Helper()
+	for {
+		port := freePort(t)
+		if c, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			c.Close()
+			return port
+		}
+	}
+}
+
+// leads waits until all of them agree on who leads.
+func leads(t *testing.T, all ...*front) string {
+	t.Helper()
+	leader := ""
+	eventually(t, "a leader of all", func() bool {
+		for i, f := range all {
+			w, err := f.client().Watchdog(pcp.All)
+			if err != nil || w.Quorum != 1 || i > 0 && w.LeaderName != leader || w.AliveNodes != len(all)-1 {
+				return false
+			}
+			leader = w.LeaderName
+		}
+		return true
+	})
+	return leader
+}
+
+func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
+	c := testcluster.New(t, testcluster.Options{Standbys: 2})
+	all := group(t, c, 3)
+	first := leads(t, all...)
+
+	t.Run("the original's tool shows it", func(t *testing.T) {
+		for i, f := range all {
+			tool := f.pcpTools()
+			want := fmt.Sprintf(`(?s)^3 3 (YES|NO) %s 127\.0\.0\.1\n\n127\.0\.0\.1:\d+ Linux \S+ 127\.0\.0\.1 \d+ \d+ (4 LEADER|7 STANDBY) 0 MEMBER\n.*MEMBER\n.*MEMBER\n$`,
+				regexp.QuoteMeta(first))
+			if out := tool.run("watchdog_info"); !regexp.MustCompile(want).MatchString(out.stdout) || strings.Count(out.stdout, "LEADER") != 1 {
+				t.Errorf("node %d:\n%s%s", i, out.stdout, out.stderr)
+			}
+			out := tool.run("watchdog_info -v").stdout
+			for _, line := range []string{"Total Nodes              : 3", "Alive Remote Nodes       : 2", "Nodes required for quorum: 2",
+				"Quorum state             : QUORUM EXIST", "Delegate IP       : Not_Set", "Leader Node Name         : " + first} {
+				if !strings.Contains(out, line+"\n") {
+					t.Errorf("node %d: %q is missing in\n%s", i, line, out)
+				}
+			}
+		}
+	})
+	t.Run("a client is shown it", func(t *testing.T) {
+		p := all[1].plain()
+		if out := p.must("SHOW POOL_WATCHDOG"); strings.Count(out, "\n") != 2 || strings.Count(out, "|LEADER|") != 1 || !strings.HasPrefix(out, "1|127.0.0.1:") {
+			t.Errorf("%s", out)
+		}
+	})
+	detached := func(f *front, node int) bool {
+		return f.Server.Snapshot().Nodes[node].Status == cluster.Down
+	}
+	t.Run("attach and detach from any of them", func(t *testing.T) {
+		all[2].pcpTools().done("detach_node -n 1")
+		for i, f := range all {
+			eventually(t, fmt.Sprintf("pgpool %d detaches it", i), func() bool { return detached(f, 1) })
+		}
+		all[0].pcpTools().done("attach_node -n 1")
+		for i, f := range all {
+			eventually(t, fmt.Sprintf("pgpool %d attaches it", i), func() bool { return !detached(f, 1) })
+		}
+		all[1].pcpTools().done("detach_node -n 2")
+	})
+	t.Run("reload on all", func(t *testing.T) {
+		all[0].pcpTools().done("reload_config -s cluster")
+		for i, f := range all {
+			if n := strings.Count(f.Log.String(), "reload config files."); n != 1 {
+				t.Errorf("pgpool %d has reloaded %d times", i, n)
+			}
+		}
+	})
+	t.Run("another leads when the leader stops, and knows what was decided", func(t *testing.T) {
+		var rest []*front
+		for i, f := range all {
+			if w, err := f.client().Watchdog(pcp.All); err == nil && w.Nodes[0].Name == first {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				f.Server.Shutdown(ctx, pgpool.Fast)
+				rest = append(append(rest, all[:i]...), all[i+1:]...)
+			}
+		}
+		eventually(t, "another leads", func() bool {
+			w, err := rest[0].client().Watchdog(pcp.All)
+			return err == nil && w.Quorum == 1 && w.LeaderName != first && w.LeaderName != "Not Set"
+		})
+		for _, f := range rest {
+			eventually(t, "it knows that a node is detached", func() bool { return detached(f, 2) })
+		}
+		all = rest
+	})
+	t.Run("stop all", func(t *testing.T) {
+		all[0].pcpTools().done("stop_pgpool -s cluster -m fast")
+		for _, f := range all {
+			ended := make(chan struct{})
+			go func() { f.Server.Wait(); close(ended) }()
+			eventually(t, "its end", func() bool {
+				select {
+				case <-ended:
+					return true
+				default:
+					return false
+				}
+			})
+		}
+	})
+}
