@@ -164,7 +164,8 @@ func (a *advisor) access() {
 
 func (a *advisor) balance() {
 	if !a.LoadBalanceMode {
-		for _, setting := range []string{"statement_level_load_balance", "prefer_lower_delay_standby", "disable_load_balance_on_write",
+		for _, setting := range []string{"statement_level_load_balance", "multi_statement_load_balance", "explain_load_balance",
+			"prefer_lower_delay_standby", "disable_load_balance_on_write",
 			"database_redirect_preference_list", "app_name_redirect_preference_list", "user_redirect_preference_list"} {
 			a.useless(setting, "load_balance_mode is off.", "Set load_balance_mode = on, or remove the line.")
 		}

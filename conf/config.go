@@ -121,6 +121,8 @@ type Config struct {
 	DisableLoadBalanceOnWrite         DisableLoadBalanceOnWrite
 	DmlAdaptiveObjectRelationshipList RelationList
 	StatementLevelLoadBalance         bool
+	MultiStatementLoadBalance         bool // not in the original
+	ExplainLoadBalance                bool // not in the original
 
 	// Recently written tables.
 	TrackTableMutationTtlFactor         float64

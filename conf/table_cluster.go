@@ -61,6 +61,12 @@ var tableCluster = []Setting{
 	boolean("statement_level_load_balance", "load-balance", Single, AtReload, "off",
 		func(c *Config, _ int) *bool { return &c.StatementLevelLoadBalance },
 		"Pick the read node per statement, not per session."),
+	boolean("multi_statement_load_balance", "load-balance", Single, AtReload, "off",
+		func(c *Config, _ int) *bool { return &c.MultiStatementLoadBalance },
+		"Balance a string of several statements if all of them only read."),
+	boolean("explain_load_balance", "load-balance", Single, AtReload, "off",
+		func(c *Config, _ int) *bool { return &c.ExplainLoadBalance },
+		"Balance EXPLAIN of a query that may be balanced."),
 
 	// table-mutation
 	float("track_table_mutation_ttl_factor", "table-mutation", Single, AtReload, "5.0", 1.0, 100.0,

@@ -2,6 +2,7 @@ package pgpool_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -14,7 +15,7 @@ import (
 // one would that sends their text each time.
 func TestCachedStatements(t *testing.T) {
 	c := testcluster.New(t, testcluster.Options{Standbys: 2})
-	f := serve(t, c, append(backends(c, 0, 1, 3), "num_init_children = 8")...)
+	f := serve(t, c, append(backends(c, 0, 1, 3), "num_init_children = 16")...)
 	const table = "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x')"
 	f.MustExec(0, table)
 	for _, db := range []string{"direct", "through"} {
@@ -168,6 +169,36 @@ func TestCachedStatements(t *testing.T) {
 			if through := converseInTurn(t, f, f.Port, "through", x.said); direct != through {
 				t.Errorf("%s: pgpool answers\n%s", x.name, difference(through, direct))
 			}
+		}
+	})
+
+	t.Run("strings of reads, and EXPLAIN", func(t *testing.T) {
+		c := f.plain()
+		ran := func(sql string) (node int) {
+			t.Helper()
+			port, _, _ := strings.Cut(c.must(sql), "\n")
+			return f.node(port)
+		}
+		const twice, written = "SELECT inet_server_port(); SELECT count(*) FROM t", "SELECT inet_server_port(); DELETE FROM t WHERE a = 77"
+		const plan = "EXPLAIN ROUTING EXPLAIN SELECT * FROM t"
+		if node := ran(twice); node != 0 {
+			t.Errorf("by default a string of reads went to node %d", node)
+		}
+		if text := c.must(plan); !strings.Contains(text, "node|0") {
+			t.Errorf("by default:\n%s", text)
+		}
+		f.reload("multi_statement_load_balance = on", "explain_load_balance = on")
+		if node := ran(twice); node == 0 {
+			t.Error("a string of reads stayed on the primary")
+		}
+		if node := ran(written); node != 0 {
+			t.Errorf("a string that writes went to node %d", node)
+		}
+		if text := c.must(plan); strings.Contains(text, "node|0") {
+			t.Errorf("EXPLAIN:\n%s", text)
+		}
+		if text := c.must("EXPLAIN (COSTS OFF) SELECT * FROM t"); text != "Seq Scan on t" {
+			t.Errorf("EXPLAIN says %q", text)
 		}
 	})
 }

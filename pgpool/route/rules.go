@@ -35,9 +35,9 @@ type Rules struct {
 	PreferLowerDelay   bool
 
 	// BalanceMulti lets a string of several statements that all only read go to a
-	// standby. The original never does; off by default.
+	// standby (multi_statement_load_balance). The original never does.
 	BalanceMulti bool
-	// BalanceExplain does the same for EXPLAIN of a read.
+	// BalanceExplain does the same for EXPLAIN of a read (explain_load_balance).
 	BalanceExplain bool
 
 	functions *memo
@@ -64,6 +64,8 @@ func NewRules(c *conf.Config) *Rules {
 		DelayThreshold:     c.DelayThreshold,
 		DelayThresholdTime: c.DelayThresholdByTime,
 		PreferLowerDelay:   c.PreferLowerDelayStandby,
+		BalanceMulti:       c.MultiStatementLoadBalance,
+		BalanceExplain:     c.ExplainLoadBalance,
 		functions:          &memo{},
 	}
 }
