@@ -18,10 +18,12 @@ import (
 	"pgpool-go/tools/testcluster"
 )
 
-// originalServer is Debian's pgpool 4.3.5 in front of a cluster.
+// originalServer is Debian's pgpool 4.3.5 in front of a cluster, or ours with
+// the same configuration.
 type originalServer struct {
 	t       *testing.T
-	file    string // the program; found before the user changes
+	command func(args ...string) (*exec.Cmd, error)
+	dir     string
 	cluster *testcluster.Cluster
 	port    int
 	pcpPort int
@@ -32,7 +34,35 @@ type originalServer struct {
 // startOriginal starts it; lines are settings beyond the usual.
 func startOriginal(t *testing.T, c *testcluster.Cluster, lines ...string) *originalServer {
 	t.Helper()
-	s := &originalServer{t: t, file: original(t, "pgpool"), cluster: c}
+	file := original(t, "pgpool") // found before the user changes
+	return startServer(t, c, c.Dir, func(args ...string) (*exec.Cmd, error) {
+		return testcluster.Command(context.Background(), file, args...)
+	}, lines...)
+}
+
+// startOurs starts this program as pgpool.
+func startOurs(t *testing.T, c *testcluster.Cluster, lines ...string) *originalServer {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "pgpool-") // short enough for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return startServer(t, c, dir, func(args ...string) (*exec.Cmd, error) {
+		cmd := exec.Command(self, args...)
+		cmd.Env = append(os.Environ(), asTool+"=pgpool", "GORACE=atexit_sleep_ms=0", "TZ=UTC")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd, nil
+	}, lines...)
+}
+
+func startServer(t *testing.T, c *testcluster.Cluster, dir string, command func(args ...string) (*exec.Cmd, error), lines ...string) *originalServer {
+	t.Helper()
+	s := &originalServer{t: t, command: command, dir: dir, cluster: c}
 	for _, port := range []*int{&s.port, &s.pcpPort} {
 		var err error
 		if *port, err = testcluster.FreePort(); err != nil {
@@ -60,7 +90,7 @@ health_check_user = 'postgres'
 recovery_user = 'postgres'
 recovery_1st_stage_command = ''
 failover_command = ''
-`, s.port, s.pcpPort, c.Dir)
+`, s.port, s.pcpPort, dir)
 	for i, n := range c.Nodes {
 		conf += fmt.Sprintf("backend_hostname%[1]d = '%[2]s'\nbackend_port%[1]d = %[3]d\nbackend_weight%[1]d = %[4]d\nbackend_application_name%[1]d = '%[5]s'\n",
 			i, n.Host, n.Port, 2*i+1, n.Name)
@@ -71,7 +101,7 @@ failover_command = ''
 		"pcp.conf":      "# comment\n\npcpadm:" + pcp.HashPassword("secret") + "\n",
 		"pool_hba.conf": "",
 	} {
-		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,8 +113,7 @@ failover_command = ''
 // start starts the server and waits until it answers.
 func (s *originalServer) start() {
 	s.t.Helper()
-	cmd, err := testcluster.Command(context.Background(), s.file, "-n", "-D",
-		"-f", filepath.Join(s.cluster.Dir, "pgpool.conf"), "-F", filepath.Join(s.cluster.Dir, "pcp.conf"), "-a", filepath.Join(s.cluster.Dir, "pool_hba.conf"))
+	cmd, err := s.command("-n", "-D", "-f", filepath.Join(s.dir, "pgpool.conf"), "-F", filepath.Join(s.dir, "pcp.conf"), "-a", filepath.Join(s.dir, "pool_hba.conf"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
