@@ -14,10 +14,8 @@ import (
 // so that a read tells where it was sent and not how far replication is.
 func prompt(t testing.TB, lines ...string) *front {
 	t.Helper()
-	c := testcluster.New(t, testcluster.Options{Standbys: 2})
-	c.MustExec(0, "alter system set synchronous_standby_names = 'ANY 2 (*)'")
-	c.MustExec(0, "alter system set synchronous_commit = remote_apply")
-	c.Must(c.Nodes[0].Reload())
+	c := testcluster.New(t, testcluster.Options{Standbys: 2, Conf: map[string]string{
+		"synchronous_standby_names": "ANY 2 (*)", "synchronous_commit": "remote_apply"}})
 	return serve(t, c, append(backends(c, 1, 1, 1), lines...)...)
 }
 
