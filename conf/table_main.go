@@ -79,7 +79,7 @@ var tableMain = []Setting{
 		"May ask client for plain password when pool_passwd lacks the user."),
 	text("auth_query", "auth", Single, AtReload, "",
 		func(c *Config, _ int) *string { return &c.AuthQuery },
-		"SQL that gives the stored password of user $1 where pool_passwd has none; empty disables.").ours(),
+		"SQL for the stored password of user $1, if not in pool_passwd; empty disables.").ours(),
 	text("auth_user", "auth", Single, AtReload, "",
 		func(c *Config, _ int) *string { return &c.AuthUser },
 		"User who asks auth_query of the primary.").ours(),
