@@ -81,6 +81,15 @@ func (c Credential) text() string {
 	return c.held().text
 }
 
+// Password is the password itself, of FormPlain, for those who must show it to
+// somebody else than a server.
+func (c Credential) Password() string {
+	if c.form != FormPlain {
+		return ""
+	}
+	return c.text()
+}
+
 // Digest stands for a Credential where it has to be compared or be part of a
 // map key: equal for equal secrets of the same form, different in every
 // process, of no use to whoever reads it.

@@ -70,6 +70,7 @@ const (
 	HBASCRAM    = "scram-sha-256"
 	HBAPassword = "password"
 	HBACert     = "cert"
+	HBALDAP     = "ldap" // the answer is for the directory to judge
 )
 
 // Admit decides with pool_hba, step one: the rule that matched says how the
@@ -86,6 +87,8 @@ func Admit(method string, c Client) Plan {
 	switch method {
 	case HBACert:
 		return Plan{Known: c.Stored}
+	case HBALDAP:
+		return Plan{Ask: AskPassword}
 	case HBATrust:
 		return Plan{Known: c.Stored}
 	case HBAReject:

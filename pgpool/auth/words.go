@@ -164,6 +164,12 @@ func BadHBAFile() *Error {
 	return fatal(stateNotAuthorized, wordsClient, "missing or erroneous pool_hba.conf file").hint(hintLog)
 }
 
+// NotVouched is a user for whom the directory does not vouch: E21.
+func NotVouched(c Client) *Error {
+	return fatal(stateWrongPassword, wordsClient,
+		fmt.Sprintf("LDAP authentication with pgpool failed for user \"%s\"", plainName(c.User))).hint(hintLog)
+}
+
 // notAsked is a pool_hba method this build cannot carry out.
 func notAsked(method string) *Error {
 	return fatal(stateUnsupported, wordsClient, fmt.Sprintf("authentication method \"%s\" of pool_hba.conf is not available", method)).hint(hintLog)

@@ -18,6 +18,7 @@ import (
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/directory"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
@@ -169,6 +170,21 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 	return body, nil
 }
 
+// askDirectory has an LDAP server judge the password the client has given. The
+// servers are shown that one or the one of pool_passwd, as the rule says.
+func (s *Session) askDirectory(rule *conf.Rule, client auth.Client) error {
+	var err error
+	s.task.Block(func() { err = directory.Check(rule.Options, s.user, s.cred.Password()) })
+	if err != nil {
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("user was refused by line %d of pool_hba.conf", rule.Line), slog.Any("err", err))
+		return auth.NotVouched(client)
+	}
+	if rule.Option("backend_use_passwd") != "1" {
+		s.cred = client.Stored
+	}
+	return nil
+}
+
 // logRefusal tells the operator what the client need not know: which rule it met,
 // and in what form its password is known. Never the secret.
 func (s *Session) logRefusal(rule *conf.Rule, client auth.Client, err error) {
@@ -234,6 +250,11 @@ func (s *Session) authenticate() error {
 		if s.cred, err = auth.Challenge(s, s.user, auth.Admit(s.hbaMethod, client)); err != nil {
 			s.logRefusal(rule, client, err)
 			return err
+		}
+		if rule.Method == conf.MethodLDAP {
+			if err := s.askDirectory(rule, client); err != nil {
+				return err
+			}
 		}
 	}
 	node, err := s.firstNode()
