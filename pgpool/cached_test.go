@@ -94,6 +94,21 @@ func TestCachedStatements(t *testing.T) {
 				t.Error("still on the primary")
 			}
 		}
+
+		// Nor is one that changes nothing of what the statement means; with one that
+		// may, it is read where it was prepared before.
+		for set, nodes := range map[string]int{"SET my.tenant = '1'": 2, "SET DateStyle = 'German'": 1} {
+			c, ran := f.connect(), map[int]bool{}
+			read(t, c, 1)
+			exec(t, c, set)
+			for range 100 {
+				node, _ := read(t, c, 1)
+				ran[node] = true
+			}
+			if len(ran) != nodes || ran[0] {
+				t.Errorf("after %s on nodes %v", set, ran)
+			}
+		}
 	})
 
 	t.Run("pipelines", func(t *testing.T) {

@@ -102,7 +102,7 @@ func (s *Session) parse(size int) error {
 	c := choice.server
 	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], s.client.Bytes()[:size]...)
-	st.name, st.verdict, st.home, st.seq, st.bound, st.described = string(name), v, c.Node, s.settings.seq, false, false
+	st.name, st.verdict, st.home, st.meaning, st.bound, st.described = string(name), v, c.Node, s.settings.meaning, false, false
 	switch {
 	case len(name) == 0:
 		s.unnamed = st

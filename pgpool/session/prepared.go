@@ -20,7 +20,7 @@ type statement struct {
 	frame   []byte // the client's Parse message
 	verdict *parser.Verdict
 	home    int    // the node that was sent the client's own Parse
-	seq     uint64 // the settings in force then: names are looked up by them
+	meaning uint64 // the settings in force then, as settings.meaning: names are looked up by them
 	bound   bool   // it has been executed since
 
 	described bool  // the client has been told its parameters and columns
@@ -117,7 +117,7 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 	}
 	ch, err := s.choose(st.verdict, st.text(), true, s.near(st)+1)
 	st.bound = true
-	if err != nil || ch.server.stmts[st.name] == st || st.seq == s.settings.seq || !ch.decision.Balanced {
+	if err != nil || ch.server.stmts[st.name] == st || st.meaning == s.settings.meaning || !ch.decision.Balanced {
 		return ch, err
 	}
 	// Prepared under other settings, names might mean something else now: a read

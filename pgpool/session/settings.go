@@ -16,6 +16,7 @@ import (
 type settings struct {
 	list    []setting // in order of seq
 	seq     uint64    // of the newest
+	meaning uint64    // of the newest that may change what the text of a statement means
 	pending []setting
 	marks   []mark // savepoints, oldest first
 	// unknown: something changed that the text does not tell. Only the server
@@ -109,6 +110,9 @@ const resetAll = "*"
 func (st *settings) add(s setting) {
 	st.seq++
 	s.seq = st.seq
+	if !meaningless(s.name) {
+		st.meaning = st.seq
+	}
 	list := st.list
 	st.list = list[:0]
 	for _, old := range list {
@@ -131,6 +135,17 @@ func (st *settings) keep(s setting) {
 		n--
 	}
 	st.list = append(st.list[:n], s)
+}
+
+// meaningless tells the names of settings that no statement is understood by, but
+// at most run by. Those with a dot are not PostgreSQL's own.
+func meaningless(name string) bool {
+	switch name {
+	case "application_name", "client_min_messages", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
+		"idle_session_timeout", "work_mem", "maintenance_work_mem", "extra_float_digits", "bytea_output", "synchronous_commit":
+		return true
+	}
+	return strings.Contains(name, ".")
 }
 
 // identity tells the names that say who the session is.
@@ -181,7 +196,7 @@ func (st *settings) end(committed bool) {
 }
 
 // clear forgets everything, after DISCARD ALL.
-func (st *settings) clear() { *st = settings{seq: st.seq} }
+func (st *settings) clear() { *st = settings{seq: st.seq, meaning: st.seq} }
 
 // current tells whether c has all lasting changes.
 func (st *settings) current(c *server) bool { return c.applied >= st.seq }
