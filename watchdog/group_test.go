@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == watchdog.GuardianName {
 		os.Exit(watchdog.RunGuardian())
 	}
+	if path, ok := os.LookupEnv("WATCHDOG_TEST_NODE"); ok {
+		runNode(path)
+	}
 	os.Exit(m.Run())
 }
 
