@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -237,4 +238,45 @@ func TestAStoppedGroupAnswers(t *testing.T) {
 	if v, err := g.nodes[0].Request(ctx, election.ActDetach, []int{1}, true); err == nil {
 		t.Errorf("%v", v)
 	}
+}
+
+// TestOutsideCheck has the original's wd_cli speak to us.
+func TestOutsideCheck(t *testing.T) {
+	tool, err := exec.LookPath("wd_cli")
+	if err != nil {
+		tool = "/usr/sbin/wd_cli"
+	}
+	if _, err := os.Stat(tool); err != nil {
+		t.Fatalf("Debian's package pgpool2 is not installed: %v", err)
+	}
+	g := newGroup(t, 2, "wd_lifecheck_method = 'external'")
+	g.startAll()
+	leader := g.leader()
+	other := 1 - leader
+	run := func(args ...string) string {
+		out, _ := exec.CommandContext(t.Context(), tool, append([]string{"-f", filepath.Join(g.nodes[leader].dir, "pgpool.conf"),
+			"-p", fmt.Sprint(g.ports[leader][0])}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	eventually(t, "both are there", func() bool { return g.nodes[leader].Status().Alive == 1 })
+	want := fmt.Sprintf("Total Watchdog nodes configured for lifecheck:    2\n%d 0 \"LEADER\"\"%s\"\"127.0.0.1\" %d %d\n", leader,
+		g.nodes[leader].Status().LeaderName, g.ports[leader][0], g.ports[leader][1])
+	if got := run("-i", "-a", "-k", "of this test"); !strings.HasPrefix(got, want) || !strings.Contains(got, "\"STANDBY\"") {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := run("-i", "-a", "-k", "wrong"); !strings.Contains(got, "no data") {
+		t.Errorf("with a wrong key:\n%s", got)
+	}
+	lost := func() bool {
+		for _, m := range g.nodes[leader].Status().Members {
+			if m.ID == other {
+				return m.State == election.ShownLost
+			}
+		}
+		return false
+	}
+	said := run("-I", "DEAD", "-n", fmt.Sprint(other), "-k", "of this test", "-m", "hello")
+	eventually(t, "it is dead: "+said, lost)
+	run("-I", "ALIVE", "-n", fmt.Sprint(other), "-k", "of this test")
+	eventually(t, "it lives", func() bool { return !lost() })
 }

@@ -72,7 +72,7 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 func tools() []*tool {
 	all := []*tool{pgpoolTool()}
 	all = append(all, pcpTools()...)
-	all = append(all, md5Tool(), encTool(), setupTool())
+	all = append(all, md5Tool(), encTool(), wdcliTool(), setupTool())
 	return append(all, unbuiltTools()...)
 }
 

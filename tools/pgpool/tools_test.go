@@ -41,7 +41,7 @@ func TestNames(t *testing.T) {
 	if len(names) != 21 {
 		t.Errorf("%d names: %q", len(names), names)
 	}
-	for _, name := range []string{"wd_cli", "watchdog_setup"} {
+	for _, name := range []string{"watchdog_setup"} {
 		if got := sayAs(name, "-x"); got.exit != 1 || strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, name+": ") {
 			t.Errorf("%s: %+v", name, got)
 		}

@@ -5,7 +5,6 @@ package main
 func unbuiltTools() []*tool {
 	var all []*tool
 	for _, u := range []struct{ name, what string }{
-		{"wd_cli", "the watchdog"},
 		{"watchdog_setup", "the maker of watchdog test clusters"},
 	} {
 		all = append(all, &tool{
