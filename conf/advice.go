@@ -255,7 +255,7 @@ func (a *advisor) commands() {
 	for _, cmd := range []struct{ setting, text, needs string }{
 		{"failover_command", a.FailoverCommand, "mH"}, {"failback_command", a.FailbackCommand, ""}, {"follow_primary_command", a.FollowPrimaryCommand, "dh"},
 	} {
-		if cmd.text == "" {
+		if cmd.text == "" || cmd.setting == "follow_primary_command" && cmd.text == "auto" { // auto is no command
 			continue
 		}
 		any := cmd.needs == ""
