@@ -163,6 +163,9 @@ type Config struct {
 	FollowPrimaryCommand      string
 	AutoFailback              bool
 	AutoFailbackInterval      time.Duration
+	FailoverPromote           bool
+	FailoverHoldTimeout       time.Duration
+	FailoverCommandTimeout    time.Duration
 
 	// Online recovery.
 	RecoveryUser              string

@@ -271,13 +271,23 @@ func (a admin) AttachNode(ctx context.Context, id int) error {
 	}
 	// It may have come up since it was last asked: who attached it wants it used.
 	first, cancel := context.WithTimeout(ctx, firstProbes)
-	defer cancel()
 	snap, _ = a.owner.Wait(first, func(s *cluster.Snapshot) bool { return s.Nodes[id].Reach != cluster.Unreachable })
+	cancel()
+	if n := snap.Node(id); n.Excluded != "" && n.PgRole == cluster.Standby {
+		// It was just made a standby of the primary, and may take a moment to follow it.
+		settled, cancel := context.WithTimeout(ctx, followPatience)
+		snap, _ = a.owner.Wait(settled, func(s *cluster.Snapshot) bool { return s.Usable(id) })
+		cancel()
+	}
 	if n := snap.Node(id); !n.Usable() && n.Excluded != "" {
 		return fmt.Errorf("node %d is attached but not used: %s", id, n.Excluded)
 	}
 	return nil
 }
+
+// followPatience is how long a standby that is attached may take to get onto the
+// primary's timeline.
+const followPatience = 10 * time.Second
 
 // DetachNode also takes an operator's word for a node that is only seen to be
 // down, and would be used again as soon as it answers.
@@ -304,10 +314,12 @@ func (a admin) DetachNode(ctx context.Context, id int, gracefully bool) error {
 }
 
 // PromoteNode without switchover makes pgpool take a node for the primary: the
-// present one is detached. The server itself is not promoted.
+// present one is detached. The server itself is not promoted. With switchover the
+// present one is failed over, with the node as the new main node: failover_command
+// or failover_promote is to promote it.
 func (a admin) PromoteNode(ctx context.Context, id int, gracefully, switchover bool) error {
 	allowed := func() error {
-		snap := a.owner.Now()
+		snap, c := a.owner.Now(), a.config.Load()
 		n := snap.Node(id)
 		switch {
 		case snap.Mode != conf.StreamingReplication:
@@ -316,8 +328,8 @@ func (a admin) PromoteNode(ctx context.Context, id int, gracefully, switchover b
 			return pcp.AlreadyPrimary(id)
 		case switchover && !n.Usable():
 			return pcp.NotValidForFailover(id, pcp.NodeStatus(n.Status.Number()))
-		case switchover:
-			return errors.New("switchover is not built yet, nothing has been changed")
+		case switchover && c.FailoverCommand == "" && !c.FailoverPromote:
+			return errors.New("neither failover_command nor failover_promote is set: nobody would promote it, nothing has been changed")
 		case n.Detached || n.Reach != cluster.Reachable:
 			return fmt.Errorf("node id %d is %s", id, n.Status)
 		}
@@ -325,7 +337,7 @@ func (a admin) PromoteNode(ctx context.Context, id int, gracefully, switchover b
 	}
 	return a.whenAllowed(ctx, gracefully, allowed, func() error {
 		old := a.owner.Now().Primary
-		snap, err := a.agree(ctx, election.ActPromote, id, cluster.Promote{Node: id, By: "pcp_promote_node"})
+		snap, err := a.agree(ctx, election.ActPromote, id, cluster.Promote{Node: id, By: "pcp_promote_node", Switchover: switchover})
 		if err == nil && snap.Primary != id && snap.Usable(old) {
 			return fmt.Errorf("node id %d has ceased to answer", id)
 		}

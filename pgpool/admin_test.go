@@ -211,7 +211,7 @@ func TestPcpListings(t *testing.T) {
 		{"detach_node 2", "", `ERROR:  degenerate backend request for node_id: 2 from pid \[\d+\] is canceled because failover is disallowed on the node\n\n`},
 		{"promote_node 0", "", "FATAL:  invalid promote request\nDETAIL:  specified node is already primary node, can't promote node id 0\n\n"},
 		{"promote_node 7", "", "ERROR:  could not process promote request\nDETAIL:  node id 7 is not valid\n\n"},
-		{"promote_node -s 1", "", "ERROR:  could not process promote request\nDETAIL:  switchover is not built yet, nothing has been changed\n\n"},
+		{"promote_node -s 1", "", "ERROR:  could not process promote request\nDETAIL:  neither failover_command nor failover_promote is set: nobody would promote it, nothing has been changed\n\n"},
 		{"recovery_node 7", "", "ERROR:  process recovery request failed\nDETAIL:  node id 7 is not valid\n\n"},
 		{"recovery_node 0", "", `ERROR:  process recovery request failed\nDETAIL:  primary server cannot be recovered by online recovery\.\n\n`},
 		{"recovery_node 1", "", "ERROR:  node recovery failed, node id: 1 is alive\n\n"},

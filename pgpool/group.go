@@ -127,7 +127,22 @@ func (s *Server) tellGroup(ctx context.Context, w *watchdog.Watchdog, r *electio
 const patienceForGroup = 30 * time.Second
 
 // settled reports that nothing is under way that would change the nodes again.
-func settled(*cluster.Snapshot) bool { return true }
+func settled(s *cluster.Snapshot) bool { return len(s.Jobs)+len(s.Followers) == 0 }
+
+// askGroup has the group decide whether a node is failed over that was found dead.
+func (s *Server) askGroup(node int) {
+	w := s.group.Load()
+	if w == nil {
+		return // not yet, or no longer
+	}
+	ctx, cancel := context.WithTimeout(s.background, patienceForGroup)
+	defer cancel()
+	verdict, err := w.Request(ctx, election.ActDetach, []int{node}, false)
+	if err == nil && verdict != election.Granted && verdict != election.Already {
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("failover of node %d is not carried out now", node),
+			slog.String("detail", fmt.Sprintf("The watchdog cluster says: %v.", verdict)))
+	}
+}
 
 // agree makes a change an operator wants by the group, or alone where this pgpool
 // has no group, or a group that cannot decide: then it holds here, until there is

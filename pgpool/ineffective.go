@@ -30,10 +30,6 @@ var ineffective = reasons(map[string][]string{
 	"Go's TLS chooses among the ciphers both sides have, by what is safest and what the processors do best": {
 		"ssl_prefer_server_ciphers",
 	},
-	"failover commands are not built yet: a primary that somebody else promotes is found, but none is promoted": {
-		"failover_command", "follow_primary_command", "failback_command", "auto_failback", "auto_failback_interval",
-		"search_primary_node_timeout", "failover_on_backend_shutdown",
-	},
 	"with streaming replication online recovery has one stage, during which clients go on": {
 		"recovery_2nd_stage_command", "client_idle_limit_in_recovery",
 	},
@@ -54,9 +50,6 @@ var ineffective = reasons(map[string][]string{
 	},
 	"the map of written tables makes room for itself": {
 		"track_table_mutation_table_buckets",
-	},
-	"an unreachable server is not used and a reachable one is, whatever a session has met": {
-		"failover_on_backend_error",
 	},
 })
 

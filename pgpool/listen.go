@@ -37,7 +37,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	background, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	s.stop = stop
+	s.background, s.stop = background, stop
 	s.work.Go(func() { s.owner.Run(background) })
 	s.work.Go(func() { s.monitor.Run(background) })
 	s.work.Go(func() { s.sweep(background) })

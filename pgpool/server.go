@@ -19,6 +19,7 @@ import (
 	"pgpool-go/pgpool/catalog"
 	"pgpool-go/pgpool/certs"
 	"pgpool-go/pgpool/cluster"
+	"pgpool-go/pgpool/command"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/monitor"
 	"pgpool-go/pgpool/route"
@@ -66,11 +67,12 @@ type Server struct {
 	recovering atomic.Bool // online recovery is under way
 	port       int
 
-	reloadMu sync.Mutex
-	stop     context.CancelCauseFunc // ends the background work
-	work     sync.WaitGroup          // background work
-	doors    sync.WaitGroup          // listeners being accepted from
-	clients  sync.WaitGroup          // connections being served
+	reloadMu   sync.Mutex
+	background context.Context         // of the background work
+	stop       context.CancelCauseFunc // ends it
+	work       sync.WaitGroup          // and this waits for it
+	doors      sync.WaitGroup          // listeners being accepted from
+	clients    sync.WaitGroup          // connections being served
 
 	noMoreDials context.CancelFunc
 	closing     atomic.Bool // no new clients
@@ -246,7 +248,32 @@ func (s *Server) perform(e cluster.Effect) {
 		s.pool.Drain(e.Node)
 		s.shared.Slots.Sever(e.Node)
 		s.catalog.InvalidateAll()
+	case cluster.AskVote:
+		s.work.Go(func() { s.askGroup(e.Node) })
+	case cluster.RunCommand:
+		s.order(e.Job, func(ctx context.Context) error { return s.run(ctx, e) })
+	case cluster.PromoteBest:
+		s.order(e.Job, func(ctx context.Context) error { return s.monitor.Promote(ctx, e.Nodes) })
+	case cluster.Repoint:
+		s.order(e.Job, func(ctx context.Context) error { return s.monitor.Repoint(ctx, e.Node, e.Primary) })
 	}
+}
+
+// order does what a job of the cluster wants done, and reports its end.
+func (s *Server) order(job uint64, do func(context.Context) error) {
+	s.work.Go(func() { s.owner.Submit(cluster.Ended{Job: job, Err: do(s.background)}) })
+}
+
+// followLimit is for a follow_primary_command, which may well copy a database.
+const followLimit = 24 * time.Hour
+
+// run runs an operator's command.
+func (s *Server) run(ctx context.Context, c cluster.RunCommand) error {
+	limit, app := s.config.Load().FailoverCommandTimeout, "main"
+	if c.Name == "follow_primary_command" {
+		limit, app = followLimit, "follow_child"
+	}
+	return command.Run(ctx, s.log.With(slog.String("app", app)), c.Line, limit)
 }
 
 // connect logs in to a node for the monitor.

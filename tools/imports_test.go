@@ -31,7 +31,7 @@ var house = []room{
 	{6, "tools/bench", "testcluster", ""},
 	{6, "tools/pgxsuite", "testcluster", ""},
 	{6, "tools", "", ""},
-	{5, "pgpool", "session catalog monitor qcache route backend cluster auth certs eventlog watchdog election conf parser pcp wire", ""},
+	{5, "pgpool", "command session catalog monitor qcache route backend cluster auth certs eventlog watchdog election conf parser pcp wire", ""},
 	{4, "pgpool/session", "catalog qcache backend route cluster auth certs directory wire parser conf eventlog", pgproto3},
 	{3, "pgpool/catalog", "backend route parser", ""},
 	{3, "pgpool/monitor", "backend cluster conf eventlog", ""},
@@ -40,6 +40,7 @@ var house = []room{
 	{2, "pgpool/backend", "auth certs wire conf", pgproto3},
 	{1, "pgpool/cluster", "conf", ""},
 	{1, "pgpool/auth", "wire conf", pgproto3 + " golang.org/x/crypto golang.org/x/text"}, // x/text normalises passwords (SASLprep)
+	{2, "pgpool/command", "eventlog", ""},
 	{1, "pgpool/certs", "conf", ""},
 	{0, "pgpool/directory", "", "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"}, // LDAP's encoding, for the test's server
 	{1, "pgpool/eventlog", "conf", ""},

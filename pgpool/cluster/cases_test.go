@@ -27,6 +27,9 @@ func settings(t testing.TB, n int, lines ...string) *conf.Config {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "pgpool_node_id"), []byte("0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	c, _, err := conf.Load(conf.Paths{Conf: path})
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +61,14 @@ func TestReduce(t *testing.T) {
 			}
 			now = now.Add(time.Second)
 			var ev Event
+			if f.Key == "later" {
+				d, err := time.ParseDuration(f.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				now = now.Add(d)
+				continue
+			}
 			if f.Key == "reload" {
 				lines = append(lines, f.Value)
 				cfg = settings(t, nodes, lines...)
@@ -113,7 +124,19 @@ func parseEvent(t *testing.T, key string, words []string) Event {
 		}
 		return Probed{node, f}
 	case "failed":
-		return ProbeFailed{node, strings.Join(words[1:], " ")}
+		return ProbeFailed{Node: node, Cause: strings.Join(words[1:], " ")}
+	case "stopping":
+		return ProbeFailed{Node: node, Cause: "the database system is shutting down", Stopping: true}
+	case "unhealthy":
+		return HealthFailed{node, strings.Join(words[1:], " ")}
+	case "ended":
+		ev := Ended{Job: uint64(node)}
+		if len(words) > 1 {
+			ev.Err = errors.New(strings.Join(words[1:], " "))
+		}
+		return ev
+	case "switchover":
+		return Promote{node, "pcp", true}
 	case "suspected":
 		return Suspected{node, errors.New("reset")}
 	case "connected":
@@ -123,7 +146,7 @@ func parseEvent(t *testing.T, key string, words []string) Event {
 	case "detach":
 		return Detach{node, "pcp", "asked for"}
 	case "promote":
-		return Promote{node, "pcp"}
+		return Promote{node, "pcp", false}
 	case "status":
 		return StatusRead{words}
 	case "delays":
@@ -152,6 +175,14 @@ func describe(e Effect) string {
 		return fmt.Sprintf("probe %d", e.Node)
 	case DrainPool:
 		return fmt.Sprintf("drain %d", e.Node)
+	case RunCommand:
+		return fmt.Sprintf("run job %d: %s", e.Job, e.Name)
+	case AskVote:
+		return fmt.Sprintf("ask for a vote on %d", e.Node)
+	case PromoteBest:
+		return fmt.Sprintf("promote job %d: best of %v", e.Job, e.Nodes)
+	case Repoint:
+		return fmt.Sprintf("repoint job %d: node %d to %d", e.Job, e.Node, e.Primary)
 	case WriteStatus:
 		return "write status"
 	}

@@ -25,8 +25,16 @@ type Facts struct {
 	Position uint64
 }
 
-// ProbeFailed: the server of a node did not answer a probe.
+// ProbeFailed: the server of a node did not answer a probe. Stopping tells that
+// it did, but that it is shutting down or starting up.
 type ProbeFailed struct {
+	Node     int
+	Cause    string
+	Stopping bool
+}
+
+// HealthFailed: a health check of a node has failed with all its retries.
+type HealthFailed struct {
 	Node  int
 	Cause string
 }
@@ -67,10 +75,18 @@ type Detach struct {
 }
 
 // Promote: somebody makes a node the primary. The present one is detached;
-// the new one takes the writes as soon as it says that it is a primary.
+// the new one takes the writes as soon as it says that it is a primary. With
+// Switchover failover_command is to bring that about.
 type Promote struct {
-	Node int
-	By   string
+	Node       int
+	By         string
+	Switchover bool
+}
+
+// Ended: what a job has had done (RunCommand, PromoteBest, Repoint) is over.
+type Ended struct {
+	Job uint64
+	Err error // nil: it went well
 }
 
 // ConfigChanged: the configuration was read again.
@@ -89,6 +105,8 @@ func (Detach) event()        {}
 func (Promote) event()       {}
 func (ConfigChanged) event() {}
 func (StatusRead) event()    {}
+func (HealthFailed) event()  {}
+func (Ended) event()         {}
 
 // Effect is something to be done because of an event.
 type Effect interface{ effect() }
@@ -101,6 +119,32 @@ type DrainPool struct {
 	Node   int
 	Reason string
 }
+
+// RunCommand: have the shell run the operator's command, once. Its end is
+// submitted as Ended.
+type RunCommand struct {
+	Job  uint64
+	Name string // the setting it comes from
+	Line string
+}
+
+// PromoteBest: have the standby promoted, among these, that has received most of
+// the primary's WAL. Its end is submitted as Ended.
+type PromoteBest struct {
+	Job   uint64
+	Nodes []int
+}
+
+// Repoint: have a standby stream from another primary. Its end is submitted as
+// Ended.
+type Repoint struct {
+	Job           uint64
+	Node, Primary int
+}
+
+// AskVote: have the group of pgpools decide whether a node is failed over. If so,
+// the leader is told by Detach.
+type AskVote struct{ Node int }
 
 // WriteStatus: pgpool_status no longer says what is.
 type WriteStatus struct{}
@@ -115,3 +159,7 @@ func (ProbeNow) effect()    {}
 func (DrainPool) effect()   {}
 func (WriteStatus) effect() {}
 func (Report) effect()      {}
+func (AskVote) effect()     {}
+func (RunCommand) effect()  {}
+func (PromoteBest) effect() {}
+func (Repoint) effect()     {}

@@ -74,7 +74,7 @@ func TestOwnerUnderLoad(t *testing.T) {
 			for n := range 200 {
 				node := (i + n) % 3
 				if n%2 == 0 {
-					o.Submit(ProbeFailed{node, "timeout"})
+					o.Submit(ProbeFailed{Node: node, Cause: "timeout"})
 				} else {
 					o.Submit(Probed{node, Facts{Role: Standby}})
 				}
@@ -160,7 +160,8 @@ func TestStatusFile(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	said("node 1 (h:5002) is not used any more")
+	said("starting degeneration. shutdown host h(5002)", "failover: set new primary node: -1", "failover: set new main node: 0",
+		"failover done. shutdown host h(5002)", "node 1 (h:5002) is not used any more")
 
 	// read again; an unreachable node is not written as down
 	o = New(cfg, opts)
@@ -169,7 +170,7 @@ func TestStatusFile(t *testing.T) {
 		t.Errorf("node 1: %+v", n)
 	}
 	stop = start(t, o)
-	o.Submit(ProbeFailed{2, "refused"})
+	o.Submit(ProbeFailed{Node: 2, Cause: "refused"})
 	if _, err := o.Do(t.Context(), Attach{1, "pcp"}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,13 @@ import (
 // one already seen is a ghost, even if it is the only one that answers.
 func (t *turn) elect() {
 	s := &t.next
+	t.rescue()
 	if s.Mode != conf.StreamingReplication {
 		for i := range s.Nodes {
 			s.Nodes[i].Excluded = ""
 		}
 		return
 	}
-	t.attachFalselyDown()
 	if flagged := t.alwaysPrimary(); flagged != nil {
 		for i := range s.Nodes {
 			s.Nodes[i].Excluded = ""
@@ -174,13 +174,18 @@ func (t *turn) assumed() *Node {
 	return best
 }
 
-// exclude keeps a node out that answers but does not belong to the primary.
+// exclude keeps a node out that answers but does not belong to the primary. A
+// standby in use may take its time to follow a new primary; one that comes back
+// must have done so.
 func (t *turn) exclude(n *Node, winner *Node, system string) {
+	was := n.Usable()
 	n.Excluded = ""
 	switch {
 	case !n.ready() || n == winner:
 	case foreign(n, system):
 		n.Excluded = fmt.Sprintf("system identifier %s is not that of the cluster (%s)", n.SystemID, system)
+	case n.PgRole == Standby && winner != nil && n.Timeline != 0 && n.Timeline < winner.Timeline && !was:
+		n.Excluded = fmt.Sprintf("it follows timeline %d, but the primary is on timeline %d", n.Timeline, winner.Timeline)
 	case n.PgRole != Primary:
 	case t.ghost(n):
 		n.Excluded = fmt.Sprintf("it is a primary of timeline %d, but timeline %d was already begun by node %d",
@@ -190,32 +195,55 @@ func (t *turn) exclude(n *Node, winner *Node, system string) {
 			n.Timeline, winner.ID, winner.Timeline)
 	}
 	if n.Excluded != "" && n.PgRole == Primary && t.rules.Config.DetachFalsePrimary && n.Flag&conf.DisallowToFailover == 0 {
-		n.Detached, n.Reason, n.By = true, n.Excluded, byFalse
+		reason := n.Excluded
 		n.Excluded = ""
+		t.failover(n, reason, byFalse)
 	}
 }
 
-// attachFalselyDown mends a status file that marks the real primary down: if
-// no attached node can be primary, and one that only the file took out says it
-// is, reality wins.
-func (t *turn) attachFalselyDown() {
+// rescue takes back what only the status file or a failover took out, where it
+// turns out that nobody else can serve: reality wins. An operator's word stands.
+func (t *turn) rescue() {
 	s := &t.next
-	if s.LastPrimary >= 0 || !s.Probed() {
+	if !s.Probed() || len(s.Jobs) > 0 || len(s.Followers) > 0 {
 		return
+	}
+	served := false
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.ready() {
+			served = true
+			if n.PgRole != Standby && !t.ghost(n) {
+				return // it is, or may be, the primary
+			}
+		}
 	}
 	var found *Node
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		if n.ready() && n.PgRole != Standby {
-			return
-		}
-		if n.Detached && n.By == byStatusFile && n.Reach == Reachable && n.PgRole == Primary &&
+		if n.Detached && n.Reach == Reachable && n.PgRole == Primary && takenBack(n.By) && !t.ghost(n) && !foreign(n, s.SystemID) &&
 			(found == nil || n.Timeline > found.Timeline) {
 			found = n
 		}
 	}
 	if found != nil {
+		t.say(levelLog, "it was detached by "+found.By+", but it is the only primary", "node %d (%s) is attached", found.ID, found.Addr())
 		found.Detached, found.Reason, found.By = false, "", ""
-		t.say(levelLog, "the status file has it down, but it is the primary", "node %d (%s) is attached", found.ID, found.Addr())
+		return
 	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if !served && n.Detached && n.Reach == Reachable && (n.PgRole == Standby || s.Mode != conf.StreamingReplication) && takenBack(n.By) && !foreign(n, s.SystemID) {
+			t.say(levelLog, "it was detached by "+n.By+", but nobody else answers", "node %d (%s) is attached", n.ID, n.Addr())
+			n.Detached, n.Reason, n.By = false, "", ""
+		}
+	}
+}
+
+// takenBack tells whether a detachment was a conclusion of ours.
+func takenBack(by string) bool {
+	switch by {
+	case byStatusFile, byHealth, bySessions, byFollow:
+		return true
+	}
+	return false
 }

@@ -25,6 +25,10 @@ const (
 	byStatusFile = "pgpool_status"
 	byReload     = "reload"
 	byFalse      = "detach_false_primary"
+	byHealth     = "health_check"
+	bySessions   = "failover_on_backend_error"
+	byFollow     = "follow_primary_command"
+	byFailback   = "auto_failback"
 )
 
 // First is the snapshot at start: everything configured is waiting and used
@@ -32,10 +36,11 @@ const (
 func First(r Rules) Snapshot {
 	t := turn{
 		next:  Snapshot{Primary: -1, Main: -1, LastPrimary: -1},
+		prev:  &Snapshot{Primary: -1, Main: -1, LastPrimary: -1},
 		rules: r,
 	}
 	t.configure(true)
-	t.settle(&Snapshot{Primary: -1, Main: -1, LastPrimary: -1})
+	t.settle()
 	t.next.Epoch = 1
 	return t.next
 }
@@ -44,7 +49,7 @@ func First(r Rules) Snapshot {
 // done. If nothing changed it returns s itself, with its epoch. It does not
 // touch s or its nodes.
 func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
-	t := turn{next: s.clone(), rules: r}
+	t := turn{next: s.clone(), prev: &s, rules: r}
 	switch ev := ev.(type) {
 	case Probed:
 		t.probed(ev)
@@ -52,10 +57,12 @@ func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
 		t.probeFailed(ev)
 	case Measured:
 		t.measured(ev)
+	case HealthFailed:
+		t.healthFailed(ev)
 	case Suspected:
-		if n := t.used(ev.Node); n != nil {
-			t.do(ProbeNow{ev.Node})
-		}
+		t.suspected(ev)
+	case Ended:
+		t.ended(ev)
 	case Connected:
 		t.connected(ev)
 	case Attach:
@@ -72,7 +79,7 @@ func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
 	case Agreed:
 		t.agreed(ev)
 	}
-	t.settle(&s)
+	t.settle()
 	if t.next.equal(&s) {
 		return s, t.effects
 	}
@@ -83,9 +90,15 @@ func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
 // turn is one call of Reduce.
 type turn struct {
 	next    Snapshot
+	prev    *Snapshot // as it was before the event
 	rules   Rules
 	effects []Effect
+	orders  []Effect // effects that are to come last
 }
+
+// order has something done when all else that follows from the event is done: a
+// command must not run while sessions still use the node it is about.
+func (t *turn) order(e Effect) { t.orders = append(t.orders, e) }
 
 func (t *turn) do(e Effect) { t.effects = append(t.effects, e) }
 
@@ -109,9 +122,10 @@ func (t *turn) probed(ev Probed) {
 	// A server that was known and now refuses the login, because it is full,
 	// is still what it was.
 	if n.Reach == Reachable && ev.Facts.Role == Unknown {
+		n.Suspect = false
 		return
 	}
-	n.Reach = Reachable
+	n.Reach, n.Failing, n.Suspect = Reachable, time.Time{}, false
 	n.PgRole = ev.Facts.Role
 	n.Version = ev.Facts.Version
 	n.SystemID = ev.Facts.SystemID
@@ -127,8 +141,12 @@ func (t *turn) probeFailed(ev ProbeFailed) {
 	n.Reach = Unreachable
 	n.PgRole = Unknown
 	n.ReplicationState, n.ReplicationSyncState = "", ""
+	if n.Failing.IsZero() {
+		n.Failing = t.rules.Now
+	}
 	if !n.Detached {
 		n.Reason, n.By = ev.Cause, byMonitor
+		t.weigh(n, ev.Stopping)
 	}
 }
 
@@ -140,6 +158,7 @@ func (t *turn) measured(ev Measured) {
 		}
 		n.Lag, n.LagTime = max(0, d.Bytes), max(0, d.Time)
 		n.ReplicationState, n.ReplicationSyncState = d.State, d.SyncState
+		t.failBack(n)
 	}
 }
 
@@ -160,6 +179,7 @@ func (t *turn) attach(ev Attach) {
 	if n == nil || !n.Detached {
 		return
 	}
+	t.enqueue(Failback, n.ID, -1)
 	n.Detached = false
 	n.Reason, n.By = "", ev.By
 	if n.Reach == Unreachable {
@@ -177,8 +197,8 @@ func (t *turn) detach(ev Detach) {
 	if n == nil || n.Detached {
 		return
 	}
-	n.Detached, n.Reason, n.By = true, ev.Reason, ev.By
-	if n.ID == t.next.LastPrimary {
+	t.failover(n, ev.Reason, ev.By)
+	if n.ID == t.next.LastPrimary && n.Reach != Unreachable {
 		t.forget()
 	}
 }
@@ -191,9 +211,15 @@ func (t *turn) promote(ev Promote) {
 	if n.PgRole == Primary {
 		t.forget()
 	}
-	if old := t.next.Node(t.next.Primary); old != nil && !old.Detached {
-		old.Detached, old.By = true, ev.By
-		old.Reason = fmt.Sprintf("node %d is promoted instead", n.ID)
+	old := t.next.Node(t.next.Primary)
+	reason := fmt.Sprintf("node %d is promoted instead", n.ID)
+	if ev.Switchover && old != nil {
+		t.enqueue(Failover, old.ID, n.ID)
+	} else {
+		t.enqueue(Promotion, n.ID, n.ID)
+	}
+	if old != nil && !old.Detached {
+		old.Detached, old.Reason, old.By = true, reason, ev.By
 	}
 	t.do(ProbeNow{n.ID})
 }
@@ -270,20 +296,35 @@ func hasPrefixFold(s, prefix string) bool {
 }
 
 // settle draws the conclusions from what the event changed: who is primary,
-// what each node's status is, and who must hear of it.
-func (t *turn) settle(prev *Snapshot) {
-	t.elect()
+// what each node's status is, what is to be done, and who must hear of it.
+func (t *turn) settle() {
+	t.conclude()
+	for t.work() {
+		t.conclude()
+	}
 	for i := range t.next.Nodes {
 		n := &t.next.Nodes[i]
-		t.status(n)
 		var old Node
-		if o := prev.Node(i); o != nil {
+		if o := t.prev.Node(i); o != nil {
 			old = *o
 		}
 		if n.Status != old.Status || n.Host != old.Host || n.Port != old.Port {
 			n.Changed = t.rules.Now
 		}
 		t.tell(&old, n)
+	}
+	t.tellPrimary(t.prev)
+	if !slices.Equal(statusWords(t.prev), statusWords(&t.next)) {
+		t.do(WriteStatus{})
+	}
+	t.effects = append(t.effects, t.orders...)
+}
+
+// conclude works out who plays which part.
+func (t *turn) conclude() {
+	t.elect()
+	for i := range t.next.Nodes {
+		t.status(&t.next.Nodes[i])
 	}
 	t.next.Main = slices.IndexFunc(t.next.Nodes, func(n Node) bool { return n.Usable() })
 	if t.next.Mode != conf.StreamingReplication {
@@ -300,9 +341,11 @@ func (t *turn) settle(prev *Snapshot) {
 			n.Lag, n.LagTime, n.ReplicationState, n.ReplicationSyncState = 0, 0, "", ""
 		}
 	}
-	t.tellPrimary(prev)
-	if !slices.Equal(statusWords(prev), statusWords(&t.next)) {
-		t.do(WriteStatus{})
+	switch {
+	case t.next.Primary >= 0:
+		t.next.PrimaryLost = time.Time{}
+	case t.next.PrimaryLost.IsZero() && t.prev.Primary >= 0:
+		t.next.PrimaryLost = t.rules.Now
 	}
 }
 

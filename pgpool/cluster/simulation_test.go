@@ -18,6 +18,48 @@ type world struct {
 	servers []Facts
 	dead    []bool
 	late    []Event
+	orders  []uint64 // jobs whose commands run
+	ordered map[uint64]bool
+}
+
+// obey takes the orders among effects: each is given once, and one at a time for
+// the failovers and one for the followers.
+func (w *world) obey(effects []Effect) string {
+	for _, e := range effects {
+		var job uint64
+		switch e := e.(type) {
+		case RunCommand:
+			job = e.Job
+		case PromoteBest:
+			job = e.Job
+		case Repoint:
+			job = e.Job
+		default:
+			continue
+		}
+		if w.ordered[job] {
+			return fmt.Sprintf("job %d was ordered twice", job)
+		}
+		w.ordered[job] = true
+		w.orders = append(w.orders, job)
+	}
+	if len(w.orders) > 2 {
+		return fmt.Sprintf("%d commands run at once", len(w.orders))
+	}
+	return ""
+}
+
+// end ends one of the commands under way, which may have promoted somebody.
+func (w *world) end(id int) Event {
+	i := w.r.IntN(len(w.orders))
+	ev := Ended{Job: w.orders[i]}
+	w.orders = slices.Delete(w.orders, i, i+1)
+	if s := &w.servers[id]; w.r.IntN(2) == 0 && s.Role == Standby && !w.dead[id] {
+		s.Role, s.Timeline = Primary, s.Timeline+1
+	} else if w.r.IntN(2) == 0 {
+		ev.Err = errors.New("exit status 1")
+	}
+	return ev
 }
 
 // step changes the world a little and gives the next event that arrives.
@@ -25,7 +67,10 @@ func (w *world) step(cfg *conf.Config) Event {
 	id := w.r.IntN(len(w.servers))
 	s := &w.servers[id]
 	var ev Event
-	switch w.r.IntN(20) {
+	if len(w.orders) > 0 && w.r.IntN(8) == 0 {
+		return w.end(id) // that is not lost: it comes from this process
+	}
+	switch w.r.IntN(24) {
 	case 0:
 		w.dead[id] = !w.dead[id]
 		ev = Suspected{id, errors.New("reset")}
@@ -44,19 +89,32 @@ func (w *world) step(cfg *conf.Config) Event {
 	case 4:
 		ev = Detach{id, "pcp", "asked for"}
 	case 5:
-		ev = Promote{id, "pcp"}
+		ev = Promote{id, "pcp", w.r.IntN(2) == 0}
 	case 6:
 		ev = ConfigChanged{cfg}
 	case 7:
-		ev = Measured{[]Delay{{Node: id, Bytes: w.r.Int64N(1000) - 10}}}
+		ev = Measured{[]Delay{{Node: id, Bytes: w.r.Int64N(1000) - 10, State: "streaming"}}}
 	case 8:
 		ev = Probed{len(w.servers) + w.r.IntN(3), *s}
 	case 9:
 		ev = Probed{id, Facts{}} // refused
+	case 10, 11:
+		if w.dead[id] {
+			ev = HealthFailed{id, "timeout"}
+		} else {
+			ev = Suspected{id, errors.New("reset")}
+		}
+	case 12:
+		ev = ProbeFailed{Node: id, Cause: "stopping", Stopping: true}
+	case 13:
+		ev = Ended{Job: w.r.Uint64N(9)} // of a job that is long over, or not begun
+		if slices.Contains(w.orders, ev.(Ended).Job) {
+			ev = Connected{id}
+		}
 	default:
 		s.Position += uint64(w.r.IntN(100))
 		if w.dead[id] {
-			ev = ProbeFailed{id, "timeout"}
+			ev = ProbeFailed{Node: id, Cause: "timeout"}
 		} else {
 			ev = Probed{id, *s}
 		}
@@ -88,6 +146,11 @@ func TestInvariants(t *testing.T) {
 		settings(t, 4, "backend_flag1 = 'DISALLOW_TO_FAILOVER|ALWAYS_PRIMARY'"),
 		settings(t, 3, "backend_hostname5 = 'h'", "backend_port5 = 5006"), // slots 3 and 4 are unused
 		settings(t, 3, "backend_clustering_mode = 'native_replication'"),
+		settings(t, 4, "backend_flag1 = 'DISALLOW_TO_FAILOVER'", "failover_command = 'f'", "follow_primary_command = 'g'",
+			"failback_command = 'b'", "search_primary_node_timeout = 30", "auto_failback = on", "auto_failback_interval = 5"),
+		settings(t, 3, "failover_promote = on", "follow_primary_command = 'auto'", "search_primary_node_timeout = 0", "failover_on_backend_shutdown = on"),
+		settings(t, 3, "failover_command = 'f'", "detach_false_primary = on", "search_primary_node_timeout = 3"),
+		settings(t, 3, "failover_command = 'f'", "backend_clustering_mode = 'raw'"),
 	}
 	seed := uint64(time.Now().UnixNano())
 	for round := range rounds {
@@ -103,7 +166,7 @@ func TestInvariants(t *testing.T) {
 }
 
 func simulate(t *testing.T, seed uint64, cfg *conf.Config) {
-	w := &world{r: rand.New(rand.NewPCG(seed, 0))}
+	w := &world{r: rand.New(rand.NewPCG(seed, 0)), ordered: map[uint64]bool{}}
 	for i := range cfg.Backends {
 		f := Facts{Role: Standby, SystemID: "a", Timeline: 1, Version: 150000}
 		if i == 0 {
@@ -125,6 +188,9 @@ func simulate(t *testing.T, seed uint64, cfg *conf.Config) {
 		if bad := broken(&s, &next, ev, effects, cfg); bad != "" {
 			t.Fatalf("step %d, %#v: %s\nbefore %s\nafter  %s", i, ev, bad, state(&s), state(&next))
 		}
+		if bad := w.obey(effects); bad != "" {
+			t.Fatalf("step %d, %#v: %s\nbefore %s\nafter  %s", i, ev, bad, state(&s), state(&next))
+		}
 		again, _ := Reduce(s, ev, Rules{cfg, now})
 		if !again.equal(&next) {
 			t.Fatalf("step %d, %#v: not the same answer twice", i, ev)
@@ -142,6 +208,7 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 		return "an epoch without a change"
 	}
 	primaries := 0
+	handled := cfg.FailoverCommand != "" || cfg.FailoverPromote || cfg.FollowPrimaryCommand != ""
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		o := old.Node(i)
@@ -157,9 +224,11 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 			return "a node is used that must not be"
 		case n.Used() && !n.Usable() && n.Reason == "":
 			return "a node is not used and nobody knows why"
-		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted:
+		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted && n.By != byFollow:
 			return "a DISALLOW_TO_FAILOVER node was detached"
-		case n.Detached && !o.Detached && !asked && !promoted && !cfg.DetachFalsePrimary:
+		case n.Detached && !o.Detached && !asked && !promoted && !cfg.DetachFalsePrimary && !handled:
+			return "a node was detached though nothing is to be done about it"
+		case n.Detached && !o.Detached && n.By == bySessions && n.Reach != Unreachable:
 			return "a node was detached by suspicion"
 		case o.Usable() && !n.Usable() && !slices.ContainsFunc(effects, func(e Effect) bool {
 			d, ok := e.(DrainPool)
@@ -172,6 +241,11 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 	}
 	if primaries > 1 || primaries == 1 && s.Nodes[s.Primary].Role != Primary || primaries == 0 && s.Primary >= 0 {
 		return "not one primary"
+	}
+	for i, job := range slices.Concat(s.Jobs, s.Followers) {
+		if i > 0 && i < len(s.Jobs) && job.Step != Queued {
+			return "a job has begun before its time"
+		}
 	}
 	if s.Primary >= 0 && !s.Nodes[s.Primary].Usable() {
 		return "the primary cannot be used"

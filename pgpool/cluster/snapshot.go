@@ -110,10 +110,12 @@ type Node struct {
 	Flag            conf.BackendFlag
 
 	Status   Status
-	Detached bool   // taken out, until it is attached again
-	Reach    Reach  // does it answer?
-	Excluded string // why it is not used although it answers, or empty
-	Served   bool   // a client has been connected to it
+	Detached bool      // taken out, until it is attached again
+	Reach    Reach     // does it answer?
+	Failing  time.Time // since when it does not; zero while it does
+	Suspect  bool      // a session has had trouble with it, and it has not answered since
+	Excluded string    // why it is not used although it answers, or empty
+	Served   bool      // a client has been connected to it
 
 	Role   Role // what we take it for: Primary for Snapshot.Primary, else Standby
 	PgRole Role // what it says itself
@@ -174,6 +176,15 @@ type Snapshot struct {
 	LastPrimary int
 	SystemID    string
 	Timeline    uint32
+
+	PrimaryLost time.Time // since when there is no primary; zero while there is, and before the first
+
+	// What failovers and failbacks have yet to bring about. The first of each
+	// list is under way; what is for the followers comes after the failover.
+	Jobs         []Job
+	Followers    []Job
+	LastJob      uint64    // its number
+	LastFailback time.Time // by auto_failback
 }
 
 // Node returns a node by its id, or nil.
@@ -256,11 +267,14 @@ func (s *Snapshot) Why() string {
 func (s *Snapshot) clone() Snapshot {
 	next := *s
 	next.Nodes = slices.Clone(s.Nodes)
+	next.Jobs, next.Followers = slices.Clone(s.Jobs), slices.Clone(s.Followers)
 	return next
 }
 
 func (s *Snapshot) equal(o *Snapshot) bool {
 	return s.Mode == o.Mode && s.Primary == o.Primary && s.Main == o.Main && s.Assumed == o.Assumed &&
 		s.LastPrimary == o.LastPrimary && s.SystemID == o.SystemID && s.Timeline == o.Timeline &&
+		s.PrimaryLost.Equal(o.PrimaryLost) && s.LastJob == o.LastJob && s.LastFailback.Equal(o.LastFailback) &&
+		slices.Equal(s.Jobs, o.Jobs) && slices.Equal(s.Followers, o.Followers) &&
 		slices.Equal(s.Nodes, o.Nodes)
 }

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -130,22 +131,29 @@ func seconds(text string) (time.Duration, bool) {
 
 // applicationName finds the name in a WAL receiver's connection string.
 func applicationName(conninfo string) string {
-	name := ""
+	name, fallback := "", ""
+	eachParam(conninfo, func(key, value string) {
+		switch key {
+		case "application_name":
+			name = value
+		case "fallback_application_name":
+			fallback = value
+		}
+	})
+	return cmp.Or(name, fallback)
+}
+
+// eachParam reads a connection string of keys and values.
+func eachParam(conninfo string, f func(key, value string)) {
 	for conninfo = strings.TrimLeft(conninfo, " "); conninfo != ""; conninfo = strings.TrimLeft(conninfo, " ") {
 		key, rest, ok := strings.Cut(conninfo, "=")
 		if !ok {
-			break
+			return
 		}
 		var value string
-		value, conninfo = conninfoValue(rest)
-		switch key {
-		case "application_name":
-			return value
-		case "fallback_application_name":
-			name = value
-		}
+		value, conninfo = conninfoValue(strings.TrimLeft(rest, " "))
+		f(strings.TrimRight(key, " "), value)
 	}
-	return name
 }
 
 // conninfoValue reads a plain or a quoted value and returns what follows it.

@@ -43,7 +43,7 @@ func (p *prober) checkHealth(ctx context.Context) {
 
 // checkOnce makes one check with its retries and keeps the record. The first
 // failure already keeps clients away from the node; retries only decide
-// whether the check counts as failed.
+// whether the check has failed, which may lead to a failover.
 func (p *prober) checkOnce(ctx context.Context) {
 	owner := p.m.opts.Cluster
 	n := owner.Now().Node(p.id)
@@ -60,7 +60,7 @@ func (p *prober) checkOnce(ctx context.Context) {
 	retries := 0
 	err := p.check(ctx, n)
 	if err != nil && ctx.Err() == nil {
-		owner.Submit(cluster.ProbeFailed{Node: p.id, Cause: cause(err)})
+		owner.Submit(cluster.ProbeFailed{Node: p.id, Cause: cause(err), Stopping: sqlState(err) != ""})
 		p.kick(true)
 	}
 	for ; err != nil && retries < h.MaxRetries; retries++ {
@@ -82,6 +82,7 @@ func (p *prober) checkOnce(ctx context.Context) {
 			timeout = 1
 		}
 		log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("health check failed on node %d (timeout:%d)", p.id, timeout))
+		owner.Submit(cluster.HealthFailed{Node: p.id, Cause: cause(err)})
 		return
 	}
 	if now := owner.Now().Node(p.id); now != nil && now.Reach == cluster.Unreachable {

@@ -99,7 +99,7 @@ func (p *prober) submit(ctx context.Context, out outcome) {
 	p.mu.Lock()
 	p.spoken = true
 	if out.err != nil {
-		p.m.opts.Cluster.Submit(cluster.ProbeFailed{Node: p.id, Cause: cause(out.err)})
+		p.m.opts.Cluster.Submit(cluster.ProbeFailed{Node: p.id, Cause: cause(out.err), Stopping: sqlState(out.err) != ""})
 	} else {
 		p.m.opts.Cluster.Submit(cluster.Probed{Node: p.id, Facts: out.facts})
 	}

@@ -22,8 +22,27 @@ type choice struct {
 
 // choose finds the node for a statement and makes its server ready: connected,
 // with the session's settings, in the client's transaction. home is the node
-// where a read is to stay if nothing speaks against it, as id+1; 0, nowhere.
+// where a read is to stay if nothing speaks against it, as id+1; 0, nowhere. A
+// statement that needs a primary waits for one during a failover.
 func (s *Session) choose(v *parser.Verdict, text []byte, extended bool, home int) (choice, error) {
+	ch, err := s.chooseNow(v, text, extended, home)
+	if err != nil {
+		return s.chooseLater(err, v, text, extended, home)
+	}
+	return ch, nil
+}
+
+// chooseLater tries again as long as that may help.
+func (s *Session) chooseLater(err error, v *parser.Verdict, text []byte, extended bool, home int) (ch choice, _ error) {
+	err = s.holdOn(err, func() (err error) {
+		ch, err = s.chooseNow(v, text, extended, home)
+		return err
+	})
+	return ch, err
+}
+
+// chooseNow is choose as things are now.
+func (s *Session) chooseNow(v *parser.Verdict, text []byte, extended bool, home int) (choice, error) {
 	if err := s.follow(); err != nil {
 		return choice{}, err
 	}
@@ -95,6 +114,9 @@ func (s *Session) decide(in *route.Input) (route.Decision, error) {
 	if d.Balanced && d.Node != s.main && s.learnDefaults() {
 		d = route.Route(*in)
 	}
+	if d.Reason == route.ReasonNoPrimary && !s.tx.open && s.expectsPrimary() {
+		d.Node = route.NoNode // for now
+	}
 	if d.Node == route.NoNode {
 		s.slot.routes.Note(d)
 		return d, s.nobody(d)
@@ -146,7 +168,7 @@ func (s *Session) follow() error {
 		s.conns = append(s.conns, nil)
 	}
 	main := s.snap.Primary
-	if main < 0 {
+	if main < 0 && !s.expectsPrimary() {
 		main = s.snap.Main
 	}
 	if main < 0 || main == s.main {
@@ -312,7 +334,18 @@ func (s *Session) mainServer() (*server, error) {
 	if err := s.follow(); err != nil {
 		return nil, err
 	}
-	return s.ready(s.main)
+	c, err := s.ready(s.main)
+	if err != nil {
+		err = s.holdOn(err, func() error {
+			if err := s.follow(); err != nil {
+				return err
+			}
+			_, err := s.ready(s.main)
+			return err
+		})
+		c = s.conns[s.main]
+	}
+	return c, err
 }
 
 // nobody is the answer when no node can take a statement.
@@ -320,7 +353,14 @@ func (s *Session) nobody(d route.Decision) error {
 	if d.Reason == route.ReasonSnapshotLost {
 		return errSnapshotLost
 	}
-	return &wire.Error{Severity: "ERROR", Code: "57P03", Message: "no node can take this statement", Detail: s.snap.Why()}
+	word := &wire.Error{Severity: "ERROR", Code: "57P03", Message: "no node can take this statement", Detail: s.snap.Why()}
+	if s.snap.Primary >= 0 {
+		return word
+	}
+	if d.Reason == route.ReasonNoPrimary {
+		word.Message = "there is no primary that could take this statement"
+	}
+	return &failed{cause: errLeaderless, word: word}
 }
 
 // ownWord finds the words for an error that fails a statement but not the

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -96,13 +97,15 @@ func (s *Session) relay() error {
 		}
 		x := s.due.first()
 		if !x.skip {
+			var n int
 			var err error
 			switch x.kind {
 			case wire.Query:
-				_, err = c.ForwardRun(s.client, rowsOfQuery)
+				n, err = c.ForwardRun(s.client, rowsOfQuery)
 			case wire.Execute:
-				_, err = c.ForwardRun(s.client, rowsOfExecute)
+				n, err = c.ForwardRun(s.client, rowsOfExecute)
 			}
+			s.heard = s.heard || n > 0 || c.Owed() > 0
 			if err != nil {
 				return err
 			}
@@ -243,6 +246,7 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		return s.outOfPlace(c, typ)
 	}
 	if forward {
+		s.heard = true
 		if _, err := s.client.Write(frame); err != nil {
 			return err
 		}
@@ -269,6 +273,9 @@ func (s *Session) failedReply(c *server, x *expectation, frame []byte) error {
 	word := wire.ParseError(frame[5:])
 	s.countError(c, word)
 	s.logError(c, x, word)
+	if (word.Severity == "FATAL" || word.Severity == "PANIC") && s.diverted(c, word) {
+		return &backend.Error{Node: c.Node, Err: errors.New(word.Message)}
+	}
 	if _, err := s.client.Write(frame); err != nil {
 		return err
 	}

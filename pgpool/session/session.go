@@ -57,23 +57,25 @@ type Session struct {
 	flight cancels        // cancel requests under way
 	snap   *cluster.Snapshot
 
-	due      expectations
-	settings settings
-	tx       transaction
-	pipe     pipeline
-	stmts    map[string]*statement
-	sqlStmts map[string]*sqlStatement // prepared by SQL, on the main server only
-	unnamed  *statement
-	spare    *statement // to be filled by the next unnamed one
-	changed  *statement // found to be described otherwise by the server asked last
-	params   []byte     // of the description that is being read
-	portals  map[string]*portal
-	marks    marks
-	path     *catalog.Path // of pathText, see lookup.go
-	pathText string
-	router   *route.Session
-	askTemp  bool // the main server may have temporary tables that route does not know of
-	behind   bool // some standby has yet to be told that a block is over
+	due       expectations
+	settings  settings
+	tx        transaction
+	pipe      pipeline
+	stmts     map[string]*statement
+	sqlStmts  map[string]*sqlStatement // prepared by SQL, on the main server only
+	unnamed   *statement
+	spare     *statement // to be filled by the next unnamed one
+	changed   *statement // found to be described otherwise by the server asked last
+	params    []byte     // of the description that is being read
+	portals   map[string]*portal
+	marks     marks
+	path      *catalog.Path // of pathText, see lookup.go
+	pathText  string
+	router    *route.Session
+	askTemp   bool // the main server may have temporary tables that route does not know of
+	heard     bool // the client has been sent a byte of the answer under way
+	mayRepeat bool // and if not, its statement may be run again elsewhere, see again.go
+	behind    bool // some standby has yet to be told that a block is over
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -339,7 +341,8 @@ func (s *Session) unasked(c *server) error {
 		case wire.ErrorResponse:
 			word := wire.ParseError(body)
 			s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("server connection of node %d ended", c.Node), slog.String("detail", word.Message))
-			if !main {
+			if !main || s.survives(c, word.Code) {
+				c.Taint()
 				s.drop(c)
 				return nil
 			}

@@ -48,6 +48,18 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	s.dropUnnamed(v)
+	for {
+		again, err := s.runQuery(v, sql, size, left)
+		if !again {
+			return err
+		}
+	}
+}
+
+// runQuery runs the Query message of size bytes at the head of the client's
+// buffer, and consumes it unless it is to be run again. left tells that a pipeline
+// was left with it.
+func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left bool) (again bool, err error) {
 	choice, err := s.choose(v, sql, false, 0)
 	if err == nil && choice.server.Node != s.main {
 		err = s.endLeft(left)
@@ -57,7 +69,7 @@ func (s *Session) simple(size int) error {
 	}
 	if err != nil {
 		s.client.Skip(size)
-		return s.refuse(err)
+		return false, s.refuse(err)
 	}
 	c := choice.server
 	s.countRoute(choice.decision)
@@ -67,19 +79,27 @@ func (s *Session) simple(size int) error {
 	s.router.Send(v, choice.decision)
 	s.tidy(c)
 	s.send(c, s.client.Bytes()[:size])
-	s.client.Skip(size)
 	delete(c.stmts, "") // a Query ends it on the server
-	if err := c.Flush(); err != nil {
-		return err
+	s.mayRepeat, s.heard = s.repeatable(c, v, choice.decision), false
+	if !s.mayRepeat {
+		s.client.Skip(size) // a COPY's data may come behind it
 	}
-	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
-	if err := s.relay(); err != nil {
-		return err
+	if err = c.Flush(); err == nil {
+		s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
+		err = s.relay()
 	}
-	if left {
+	if err == nil && left {
 		s.pipe.reset()
 	}
-	return nil
+	if !s.mayRepeat {
+		return false, err
+	}
+	s.mayRepeat = false
+	if err != nil && s.again(c, err) {
+		return true, nil
+	}
+	s.client.Skip(size)
+	return false, err
 }
 
 // dropUnnamed ends what a Query takes the place of: the unnamed statement and,
