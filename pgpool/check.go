@@ -111,7 +111,7 @@ func (k *checker) hba() {
 	}
 	hba, err := conf.LoadHba(k.Paths.Hba)
 	if err != nil {
-		k.problem(FoundError, "enable_pool_hba", fmt.Errorf("every client will be refused: %w", err))
+		k.problem(FoundError, "enable_pool_hba", fmt.Errorf("pgpool will not start: %w", err))
 		return
 	}
 	for _, n := range hba.Notices {

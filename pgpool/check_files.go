@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"pgpool-go/conf"
+	"pgpool-go/pgpool/session"
 )
 
 // files looks at what the configuration names on this host.
@@ -24,6 +25,9 @@ func (k *checker) files() {
 	}
 	for _, dir := range k.PcpSocketDir {
 		k.folder(FoundError, "pcp_socket_dir", dir, "the administrative socket is made there")
+	}
+	if err := secure(&session.Current{Config: k.Config}); err != nil {
+		k.problem(FoundError, "", err)
 	}
 	if k.Ssl {
 		for _, f := range []struct{ setting, name string }{{"ssl_cert", k.SslCert}, {"ssl_key", k.SslKey}, {"ssl_ca_cert", k.SslCaCert}, {"ssl_crl_file", k.SslCrlFile}} {

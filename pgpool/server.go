@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,9 +111,13 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	cur := s.current(c)
+	if cur.HbaErr != nil {
+		return nil, cur.HbaErr
+	}
 	if err := secure(cur); err != nil {
 		return nil, err
 	}
+	s.warnOfModes(c)
 	s.config.Store(cur)
 	s.assemble(c)
 	return s, nil
@@ -137,15 +143,14 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		switch {
 		case err == nil:
 			cur.Passwd = passwd
+			s.tell(passwd.Notices)
 		case errors.Is(err, os.ErrNotExist):
 		default:
 			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read the password file", slog.Any("err", err))
 		}
 	}
 	if c.EnablePoolHba {
-		if cur.Hba, cur.HbaErr = conf.LoadHba(c.Paths.Hba); cur.HbaErr != nil {
-			s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read pool_hba.conf: every client will be refused", slog.Any("err", cur.HbaErr))
-		} else {
+		if cur.Hba, cur.HbaErr = conf.LoadHba(c.Paths.Hba); cur.HbaErr == nil {
 			s.tell(cur.Hba.Notices)
 			if !c.Ssl {
 				s.tell(cur.Hba.WithoutSSL())
@@ -153,6 +158,22 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		}
 	}
 	return cur
+}
+
+// warnOfModes tells of files with secrets that others may read or change.
+func (s *Server) warnOfModes(c *conf.Config) {
+	k := &checker{Config: c}
+	files := k.secretFiles()
+	delete(files, c.Paths.Key) // of which the original has words of its own
+	if _, notices, err := conf.LoadKey(c.Paths.Key); err == nil {
+		s.tell(notices)
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		k.owned(path, files[path])
+	}
+	for _, f := range k.found {
+		s.tell([]conf.Notice{{Level: conf.LevelWarning, Text: fmt.Sprintf("%s: %q", f.Text, f.File), Detail: f.Detail, Hint: f.Mend}})
+	}
 }
 
 // secure reads the certificates and keys that a configuration names.
@@ -339,8 +360,13 @@ func (s *Server) Reload() error {
 		s.log.LogAttrs(context.Background(), eventlog.Warning, "TLS is not changed", slog.Any("err", err))
 		cur.ClientTLS, cur.ServerTLS = old.ClientTLS, old.ServerTLS
 	}
-	if cur.HbaErr != nil && old.Hba != nil {
+	switch {
+	case cur.HbaErr == nil:
+	case old.Hba != nil:
+		s.log.LogAttrs(context.Background(), eventlog.Warning, "the rules of pool_hba.conf are not changed", slog.Any("err", cur.HbaErr))
 		cur.Hba, cur.HbaErr = old.Hba, nil
+	default:
+		s.log.LogAttrs(context.Background(), eventlog.Warning, "could not read pool_hba.conf: every client will be refused", slog.Any("err", cur.HbaErr))
 	}
 	if err := s.journal.Configure(c); err != nil {
 		s.log.LogAttrs(context.Background(), eventlog.Warning, "the log is not changed", slog.Any("err", err))
