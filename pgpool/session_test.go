@@ -280,6 +280,20 @@ func TestPortals(t *testing.T) {
 	})
 }
 
+// In a failed block nothing that returns rows is described, wherever it was
+// prepared.
+func TestDescribeInFailedBlock(t *testing.T) {
+	f := usual(t)
+	r := f.raw()
+	r.expect(t, "1 Z(I)", parse("a", "select 1"), sync_)
+	r.expect(t, "C(BEGIN) Z(T)", q("begin"))
+	r.expect(t, "E(22012) Z(E)", q("select 1/0"))
+	r.expect(t, "E(25P02) Z(E)", describe('S', "a"), sync_)
+	r.expect(t, "C(ROLLBACK) Z(I)", q("rollback"))
+	r.expect(t, "t T Z(I)", describe('S', "a"), sync_)
+	r.expect(t, "2 D(1) C(SELECT 1) Z(I)", bind("", "a"), execute("", 0), sync_)
+}
+
 // An error is told at once, as a server does, even if no Sync or Flush asks for it.
 func TestErrorBeforeSync(t *testing.T) {
 	f := usual(t)

@@ -212,6 +212,8 @@ func (s *Session) describe(size int) error {
 	if kind == 'S' {
 		if st = s.lookup(name); st.local() {
 			return s.describeLocal(st, nil, size)
+		} else if st != nil && s.broken() {
+			c, err = s.mainServer() // which refuses what returns rows
 		} else if st != nil {
 			c, err = s.whereIs(st)
 		} else {
@@ -598,6 +600,12 @@ func (s *Session) frame(c *server) (typ byte, body []byte, err error) {
 			return 0, nil, err
 		}
 	}
+}
+
+// broken tells that the client's transaction block has failed.
+func (s *Session) broken() bool {
+	main := s.conns[s.main]
+	return s.tx.open && main != nil && (main.Status == 'E' || s.tx.poisoned)
 }
 
 func objectDetail(kind byte, name []byte) string {
