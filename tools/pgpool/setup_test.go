@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,8 +109,9 @@ func consecutivePorts(t *testing.T, count int) int {
 	return 0
 }
 
-// TestSetup: pgpool_setup makes a cluster that starts, shows its nodes, gets
-// a lost standby back, and shuts down without leaving anything.
+// TestSetup: pgpool_setup makes a cluster that starts and shows its nodes; when
+// the primary is killed a standby is promoted, the other follows, and the dead
+// node comes back by recovery; it shuts down without leaving anything.
 func TestSetup(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
@@ -123,7 +125,7 @@ func TestSetup(t *testing.T) {
 	c := u
 	c.dir = filepath.Join(u.dir, "c")
 	u.must("mkdir", c.dir)
-	port := consecutivePorts(t, 4)
+	port := consecutivePorts(t, 5)
 	t.Cleanup(func() {
 		if t.Failed() {
 			logs, _ := filepath.Glob(c.dir + "/log/*.log")
@@ -135,16 +137,16 @@ func TestSetup(t *testing.T) {
 		}
 	})
 
-	said := c.must(bin("pgpool_setup"), "-n", "2", "-s", "-r", "-p", strconv.Itoa(port))
+	said := c.must(bin("pgpool_setup"), "-n", "3", "-s", "-r", "-p", strconv.Itoa(port))
 	for _, want := range []string{" 0       | 127.0.0.1 | ", "To start the whole system, use " + c.dir + "/startall.",
-		fmt.Sprintf("#1 port is %d\n#2 port is %d\npgpool port is %d\npcp port is %d\n", port+2, port+3, port, port+1)} {
+		fmt.Sprintf("#1 port is %d\n#2 port is %d\n#3 port is %d\npgpool port is %d\npcp port is %d\n", port+2, port+3, port+4, port, port+1)} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is missing in\n%s", want, said)
 		}
 	}
 	gone := func() {
 		t.Helper()
-		for i := range 4 {
+		for i := range 5 {
 			if nc, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port+i)); err == nil {
 				nc.Close()
 				t.Errorf("port %d is still listened on", port+i)
@@ -159,31 +161,33 @@ func TestSetup(t *testing.T) {
 		t.Errorf("in a directory that is not empty: %v\n%s", err, text)
 	}
 
+	c.must("bash", "-c", "printf 'health_check_period = 1\nhealth_check_max_retries = 1\n' >>etc/pgpool.conf")
 	c.must(c.dir + "/startall")
 	c.must(c.dir + "/pgpool_reload")
-	pool := func() string {
-		return c.must("bash", "-c", `. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p "$PGPOOL_PORT" -d test -XAtqc 'SHOW POOL_NODES'`)
+	// nodes waits until the given node is the primary, and so many others stream from it.
+	nodes := func(what string, primary, streaming int) {
+		t.Helper()
+		var rows string
+		for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+			rows, _ = c.run("bash", "-c", `. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p "$PGPOOL_PORT" -d test -XAtqc 'SHOW POOL_NODES'`)
+			leads := regexp.MustCompile(fmt.Sprintf(`(?m)^%d\|.*\|up\|up\|[0-9.]+\|primary\|primary\|`, primary))
+			if leads.MatchString(rows) && len(regexp.MustCompile(`\|up\|up\|.*\|streaming\|`).FindAllString(rows, -1)) == streaming {
+				return
+			}
+		}
+		t.Fatalf("%s:\n%s", what, rows)
 	}
-	up := func(rows string) bool {
-		return strings.Count(rows, "|up|up|") == 2 && strings.Contains(rows, "|streaming|")
-	}
-	var rows string
-	for end := time.Now().Add(time.Minute); !up(rows) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		rows = pool()
-	}
-	if !up(rows) {
-		t.Fatalf("nodes:\n%s", rows)
-	}
+	nodes("at the start", 0, 2)
 
-	c.must("bash", "-c", `. ./bashrc.ports
-pcp() { "$PGPOOL_BIN/pcp_$1" -w -h 127.0.0.1 -p "$PCP_PORT" "${@:2}"; }
-pcp detach_node 1 && "$PGBIN/pg_ctl" -D data1 -m immediate stop && rm -r data1 && pcp recovery_node 1 | grep Successful`)
-	for end := time.Now().Add(time.Minute); !up(rows) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		rows = pool()
+	c.must("bash", "-c", "kill -9 $(head -n 1 data0/postmaster.pid)")
+	nodes("after the loss of the primary", 1, 1)
+	calls := c.must("cat", "log/failover.log")
+	want := fmt.Sprintf(" failover 0 127.0.0.1 %d %[2]s/data0 1 127.0.0.1 0 0 %d %[2]s/data1 127.0.0.1 %[1]d\n", port+2, c.dir, port+3)
+	if strings.Count(calls, " failover ") != 1 || !strings.Contains(calls, want) {
+		t.Errorf("calls:\n%swant %s", calls, want)
 	}
-	if !up(rows) {
-		t.Fatalf("nodes after the recovery of one:\n%s", rows)
-	}
+	c.must("bash", "-c", `. ./bashrc.ports; "$PGPOOL_BIN/pcp_recovery_node" -w -h 127.0.0.1 -p "$PCP_PORT" 0 | grep Successful`)
+	nodes("after its recovery", 1, 2)
 	c.must(c.dir + "/shutdownall")
 	gone()
 }
