@@ -242,7 +242,10 @@ func (a *advisor) failover() {
 	if a.HealthCheckTimeout == 0 && checked {
 		a.endangers("health_check_timeout", "a server that hangs is waited for without end", "health_check_timeout is 0.", "Set it to some seconds.")
 	}
-	if a.FollowPrimaryCommand != "" && a.FailoverCommand == "" {
+	if a.FailoverPromote && a.FailoverCommand != "" {
+		a.useless("failover_promote", "failover_command is set: it is what promotes.", "Remove one of the two.")
+	}
+	if a.FollowPrimaryCommand != "" && a.FailoverCommand == "" && !a.FailoverPromote {
 		a.say(LevelInfo, KindContradictory, "follow_primary_command", "follow_primary_command is set without a failover_command",
 			"pgpool promotes no standby: the command runs only after pcp_promote_node or a promotion by somebody else.", "Set failover_command if pgpool shall promote.")
 	}

@@ -102,6 +102,7 @@ log_destination = 'syslog'
 		{"health_check_period = 0\nfailover_command = 'x %m'", "failover_command", "failover_command has no effect"},
 		{"health_check_max_retries = 0\nfailover_command = 'x %m'", "health_check_max_retries", "one failed health check is a failover"},
 		{"health_check_user = ''", "health_check_user", "health_check_period is set without a user to check with"},
+		{"failover_command = 'x %m'\nfailover_promote = on", "failover_promote", "failover_promote has no effect"},
 		{"failover_command = 'x'", "failover_command", "failover_command is not told which node it is about"},
 		{"failover_command = 'x %m %q'", "failover_command", "failover_command has a placeholder that does not exist: %q"},
 		{"failover_command = 'x %m %'", "failover_command", "failover_command ends in the middle of a placeholder"},
