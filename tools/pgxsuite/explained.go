@@ -5,6 +5,8 @@ package main
 var explained = map[name]string{
 	{"", "TestFatalTxError"}: "the server process on the primary is terminated, and the next statement is a read: " +
 		"a standby may have answered it before word of the primary's end is here. The session ends then",
+	{"pgconn", "TestConnectProtocolVersion32"}: "it expects the cancel key to be as short as the server's version has it; the key " +
+		"is pgpool's own, which speaks protocol 3.2 in front of any server",
 	{"pgxpool", "TestConnReleaseClosesConnInTransaction"}: "pgx closes a connection and expects the next one to have another " +
 		"backend pid; pgpool resets the server connection and lends it to the next client (connection_cache)",
 	{"pgxpool", "TestConnReleaseClosesConnInFailedTransaction"}: "as TestConnReleaseClosesConnInTransaction",
