@@ -126,23 +126,9 @@ func (s *Server) tellGroup(ctx context.Context, w *watchdog.Watchdog, r *electio
 // patienceForGroup bounds how long a change waits for the group.
 const patienceForGroup = 30 * time.Second
 
-// settled reports that nothing is under way that would change the nodes again.
-func settled(s *cluster.Snapshot) bool { return len(s.Jobs)+len(s.Followers) == 0 }
-
-// askGroup has the group decide whether a node is failed over that was found dead.
-func (s *Server) askGroup(node int) {
-	w := s.group.Load()
-	if w == nil {
-		return // not yet, or no longer
-	}
-	ctx, cancel := context.WithTimeout(s.background, patienceForGroup)
-	defer cancel()
-	verdict, err := w.Request(ctx, election.ActDetach, []int{node}, false)
-	if err == nil && verdict != election.Granted && verdict != election.Already {
-		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("failover of node %d is not carried out now", node),
-			slog.String("detail", fmt.Sprintf("The watchdog cluster says: %v.", verdict)))
-	}
-}
+// settled reports that the jobs are done. Not the followers: what they are told to do
+// may end with an attach, which is the group's business again.
+func settled(s *cluster.Snapshot) bool { return len(s.Jobs) == 0 }
 
 // agree makes a change an operator wants by the group, or alone where this pgpool
 // has no group, or a group that cannot decide: then it holds here, until there is
@@ -151,6 +137,14 @@ func (s *Server) agree(ctx context.Context, act election.Act, node int, change c
 	w := s.group.Load()
 	if w == nil {
 		return s.owner.Do(ctx, change)
+	}
+	if p, ok := change.(cluster.Promote); ok && p.Switchover {
+		if st := w.Status(); !st.Decisive {
+			return s.owner.Now(), fmt.Errorf("a switchover must be asked of the leader of the watchdog cluster, which is %s", st.LeaderName)
+		}
+	}
+	if w.Status().Decisive {
+		return s.owner.Do(ctx, change) // publish tells the others
 	}
 	verdict, err := w.Request(ctx, act, []int{node}, true)
 	switch {
@@ -164,6 +158,44 @@ func (s *Server) agree(ctx context.Context, act election.Act, node int, change c
 		return s.owner.Do(ctx, cluster.Agreed{}) // behind what the register has brought
 	}
 	return s.owner.Now(), fmt.Errorf("the watchdog cluster has refused: %v", verdict)
+}
+
+// askVote has the group decide what this node's cluster wants. An answer that is no
+// decision leaves the node in quarantine; the question comes again.
+func (s *Server) askVote(v cluster.AskVote) {
+	w := s.group.Load()
+	if w == nil {
+		return // it is not up yet, or the process ends
+	}
+	act := election.ActDetach
+	if v.Attach {
+		act = election.ActAttach
+	}
+	if _, asked := s.asking.LoadOrStore(v.Node, true); asked {
+		return
+	}
+	s.work.Go(func() {
+		defer s.asking.Delete(v.Node)
+		ctx, cancel := context.WithTimeout(s.background, patienceForGroup)
+		defer cancel()
+		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("failover request noted: %v of node %d", act, v.Node), slog.String("detail", v.Reason))
+		verdict, err := w.Request(ctx, act, []int{v.Node}, false)
+		switch {
+		case err != nil || verdict == election.Granted || verdict == election.Already || verdict == election.Stale:
+		case verdict == election.Building || verdict == election.MayFail:
+			s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("building consensus for request: %v of node %d, changed to quarantine node request", act, v.Node))
+		case verdict == election.NoQuorum && !s.config.Load().FailoverWhenQuorumExists:
+			s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d is failed over by this pgpool alone", v.Node),
+				slog.String("detail", "There is no quorum, and failover_when_quorum_exists is off: other pgpools may decide otherwise."))
+			if v.Attach {
+				s.owner.Submit(cluster.Attach{Node: v.Node, By: "watchdog"})
+			} else {
+				s.owner.Submit(cluster.Detach{Node: v.Node, By: "watchdog", Reason: v.Reason})
+			}
+		default:
+			s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d stays in quarantine: the watchdog cluster answers: %v", v.Node, verdict))
+		}
+	})
 }
 
 // orderOthers passes a command on to all members, where that is wanted and there
@@ -192,15 +224,16 @@ func (m member) Backends() ([]election.Backend, int) {
 }
 
 // Apply brings the nodes into the state that was decided. A leader has decided by
-// itself: it takes over only what it has found when it began, less what it has yet
-// to carry out.
+// itself: it takes over only what it has found when it began. What is still being
+// carried out waits for its end: whoever leads next may have to do it again, and
+// must find it undone.
 func (m member) Apply(r *election.Register) {
 	if r.Version.Term.Node == m.config.Load().NodeID && r.Version.Index > 1 {
 		return
 	}
 	var agreed cluster.Agreed
 	for _, b := range r.Backends {
-		if open := r.Open(); open == nil || r.Version.Term.Node != m.config.Load().NodeID || !slices.Contains(open.Nodes, b.ID) {
+		if open := r.Open(); open == nil || !slices.Contains(open.Nodes, b.ID) {
 			agreed.Nodes = append(agreed.Nodes, cluster.AgreedNode{Node: b.ID, Detached: b.Down})
 		}
 	}
@@ -222,8 +255,15 @@ func (m member) Candidate(r election.Request) int {
 
 // CarryOut makes a decision true on this node, whose cluster runs the commands that
 // belong to it.
-func (m member) CarryOut(ctx context.Context, d election.Decision, _ bool) (int, error) {
+// If an earlier leader has begun and the primary has moved already, the commands
+// have done their work.
+func (m member) CarryOut(ctx context.Context, d election.Decision, again bool) (int, error) {
+	moved := again && d.Candidate >= 0 && m.owner.Now().Primary == d.Candidate
 	for _, id := range d.Nodes {
+		if moved {
+			m.owner.Submit(cluster.Agreed{Nodes: []cluster.AgreedNode{{Node: id, Detached: d.Act == election.ActDetach}}})
+			continue
+		}
 		switch d.Act {
 		case election.ActDetach:
 			m.owner.Submit(cluster.Detach{Node: id, By: "watchdog", Reason: "detached by the group of pgpools"})

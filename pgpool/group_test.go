@@ -45,13 +45,21 @@ func freeBoth(t *testing.T) int {
 	}
 }
 
+// watchdog asks once, over a connection of its own.
+func (f *front) watchdog() (pcp.Watchdog, error) {
+	f.t.Helper()
+	c := f.client()
+	defer c.Close()
+	return c.Watchdog(pcp.All)
+}
+
 // leads waits until all of them agree on who leads.
 func leads(t *testing.T, all ...*front) string {
 	t.Helper()
 	leader := ""
 	eventually(t, "a leader of all", func() bool {
 		for i, f := range all {
-			w, err := f.client().Watchdog(pcp.All)
+			w, err := f.watchdog()
 			if err != nil || w.Quorum != 1 || i > 0 && w.LeaderName != leader || w.AliveNodes != len(all)-1 {
 				return false
 			}
@@ -115,7 +123,7 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 	t.Run("another leads when the leader stops, and knows what was decided", func(t *testing.T) {
 		var rest []*front
 		for i, f := range all {
-			if w, err := f.client().Watchdog(pcp.All); err == nil && w.Nodes[0].Name == first {
+			if w, err := f.watchdog(); err == nil && w.Nodes[0].Name == first {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				f.Server.Shutdown(ctx, pgpool.Fast)
@@ -123,7 +131,7 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 			}
 		}
 		eventually(t, "another leads", func() bool {
-			w, err := rest[0].client().Watchdog(pcp.All)
+			w, err := rest[0].watchdog()
 			return err == nil && w.Quorum == 1 && w.LeaderName != first && w.LeaderName != "Not Set"
 		})
 		for _, f := range rest {
@@ -146,4 +154,51 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestAGroupFailsOverOnceAndWithoutWhoIsCutOff(t *testing.T) {
+	c := testcluster.New(t, testcluster.Options{Standbys: 2})
+	all := group(t, c, 3)
+	script, notes := all[0].failoverScript()
+	for _, f := range all {
+		f.reload("failover_command = '" + script + " failover " + placeholders + "'")
+		f.healthy()
+	}
+	first := leads(t, all...)
+	// Whoever is cut off hears nothing of the others, nor they of it: twice another
+	// key, since the one before the last is no longer known.
+	var cut *front
+	var rest []*front
+	for _, f := range all {
+		if w, err := f.watchdog(); err == nil && w.Nodes[0].Name != first && cut == nil {
+			cut = f
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	cut.reload("wd_authkey = 'another'")
+	cut.reload("wd_authkey = 'a third'")
+	eventually(t, "it is alone", func() bool {
+		w, err := cut.watchdog()
+		return err == nil && w.Quorum == -1
+	})
+
+	all[0].Must(c.Nodes[0].Kill())
+	for _, f := range rest {
+		eventually(t, "the new primary", func() bool {
+			s := f.Server.Snapshot()
+			return s.Primary == 1 && s.Nodes[0].Status == cluster.Down && s.Nodes[0].Detached
+		})
+	}
+	eventually(t, "who is cut off puts it into quarantine", func() bool {
+		return cut.Server.Snapshot().Nodes[0].Status == cluster.Quarantine
+	})
+	all[0].noted(notes, 1, 1)
+
+	cut.reload("wd_authkey = 'of this test'")
+	eventually(t, "it follows when it is back", func() bool {
+		s := cut.Server.Snapshot()
+		return s.Primary == 1 && s.Nodes[0].Status == cluster.Down && s.Nodes[0].Detached
+	})
+	all[0].noted(notes, 1, 1)
 }

@@ -62,6 +62,7 @@ type Server struct {
 	shared    *session.Shared
 	config    atomic.Pointer[session.Current]
 
+	asking     sync.Map                          // int: the node whose fate the group is asked for
 	group      atomic.Pointer[watchdog.Watchdog] // nil: this pgpool stands alone
 	listeners  []*wire.Listener
 	pcp        []net.Listener
@@ -270,7 +271,7 @@ func (s *Server) perform(e cluster.Effect) {
 		s.shared.Slots.Sever(e.Node)
 		s.catalog.InvalidateAll()
 	case cluster.AskVote:
-		s.work.Go(func() { s.askGroup(e.Node) })
+		s.askVote(e)
 	case cluster.RunCommand:
 		s.order(e.Job, func(ctx context.Context) error { return s.run(ctx, e) })
 	case cluster.PromoteBest:

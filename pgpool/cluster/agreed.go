@@ -14,15 +14,20 @@ func (Agreed) event() {}
 
 const byGroup = "watchdog"
 
+// agreed changes what is decided and runs nothing: the leader has run what there was.
 func (t *turn) agreed(ev Agreed) {
 	for _, a := range ev.Nodes {
 		n := t.used(a.Node)
-		switch {
-		case n == nil || n.Detached == a.Detached:
-		case a.Detached:
-			t.detach(Detach{Node: a.Node, By: byGroup, Reason: "detached by the group of pgpools"})
-		default:
-			t.attach(Attach{Node: a.Node, By: byGroup})
+		if n == nil || n.Detached == a.Detached {
+			continue
 		}
+		n.Detached, n.Suspect, n.Quarantined, n.Reason, n.By = a.Detached, false, false, "", byGroup
+		if a.Detached {
+			n.Reason = "detached by the group of pgpools"
+		}
+		if n.PgRole == Primary || n.ID == t.next.LastPrimary {
+			t.forget() // the group knows better which primary is true
+		}
+		t.do(ProbeNow{n.ID})
 	}
 }

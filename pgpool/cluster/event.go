@@ -142,9 +142,14 @@ type Repoint struct {
 	Node, Primary int
 }
 
-// AskVote: have the group of pgpools decide whether a node is failed over. If so,
-// the leader is told by Detach.
-type AskVote struct{ Node int }
+// AskVote: have the group of pgpools decide that a node is detached, or attached.
+// What it decides comes back as Detach or Attach to who leads, and as Agreed to the
+// others.
+type AskVote struct {
+	Node   int
+	Attach bool
+	Reason string
+}
 
 // WriteStatus: pgpool_status no longer says what is.
 type WriteStatus struct{}

@@ -69,7 +69,7 @@ func (t *turn) healthFailed(ev HealthFailed) {
 	n := t.used(ev.Node)
 	if n != nil && !n.Detached && n.Flag&conf.DisallowToFailover == 0 && t.handled() {
 		n.Reach = Unreachable
-		t.condemn(n, ev.Cause, byHealth)
+		t.propose(n, ev.Cause, byHealth)
 	}
 }
 
@@ -96,27 +96,28 @@ func (t *turn) weigh(n *Node, stopping bool) {
 	}
 	switch {
 	case stopping && c.FailoverOnBackendShutdown:
-		t.condemn(n, n.Reason, "failover_on_backend_shutdown")
+		t.propose(n, n.Reason, "failover_on_backend_shutdown")
 	case !stopping && c.FailoverOnBackendError && t.rules.Now.Sub(n.Failing) >= doubt:
-		t.condemn(n, n.Reason, bySessions)
+		t.propose(n, n.Reason, bySessions)
 	}
 }
 
-// condemn has a node failed over that we have found dead: where there are other
-// pgpools, if they agree. Those that are asked in vain are asked again with the next
-// finding.
-func (t *turn) condemn(n *Node, reason, by string) {
-	if t.rules.Config.UseWatchdog {
-		t.order(AskVote{n.ID})
+// propose has a node failed over: at once where this pgpool decides alone, else
+// when the group does. Until then it is in quarantine: not used here, and asked on;
+// the question to the group is put again as long as the reason lasts.
+func (t *turn) propose(n *Node, reason, by string) {
+	if !t.rules.Config.UseWatchdog {
+		t.failover(n, reason, by)
 		return
 	}
-	t.failover(n, reason, by)
+	n.Quarantined, n.Reason, n.By = true, reason, by
+	t.do(AskVote{Node: n.ID, Reason: reason})
 }
 
 // failover detaches a node and sees to the consequences.
 func (t *turn) failover(n *Node, reason, by string) {
 	t.enqueue(Failover, n.ID, -1)
-	n.Detached, n.Suspect, n.Reason, n.By = true, false, reason, by
+	n.Detached, n.Suspect, n.Quarantined, n.Reason, n.By = true, false, false, reason, by
 }
 
 // enqueue is called before the change that the job is about.
@@ -148,6 +149,10 @@ func (t *turn) failBack(n *Node) {
 	}
 	s.LastFailback = t.rules.Now
 	t.say(levelLog, "it streams from the primary again", "request auto failback, node id:%d", n.ID)
+	if c.UseWatchdog {
+		t.do(AskVote{Node: n.ID, Attach: true})
+		return
+	}
 	t.attach(Attach{Node: n.ID, By: byFailback})
 }
 

@@ -197,7 +197,7 @@ func (t *turn) exclude(n *Node, winner *Node, system string) {
 	if n.Excluded != "" && n.PgRole == Primary && t.rules.Config.DetachFalsePrimary && n.Flag&conf.DisallowToFailover == 0 {
 		reason := n.Excluded
 		n.Excluded = ""
-		t.failover(n, reason, byFalse)
+		t.propose(n, reason, byFalse)
 	}
 }
 

@@ -125,7 +125,7 @@ func (t *turn) probed(ev Probed) {
 		n.Suspect = false
 		return
 	}
-	n.Reach, n.Failing, n.Suspect = Reachable, time.Time{}, false
+	n.Reach, n.Failing, n.Suspect, n.Quarantined = Reachable, time.Time{}, false, false
 	n.PgRole = ev.Facts.Role
 	n.Version = ev.Facts.Version
 	n.SystemID = ev.Facts.SystemID
@@ -357,6 +357,8 @@ func (t *turn) status(n *Node) {
 	switch {
 	case n.Detached:
 		n.Status = Down
+	case n.Quarantined:
+		n.Status = Quarantine
 	case n.Reach == Unreachable:
 		n.Status = Down
 	case n.Excluded != "":

@@ -114,8 +114,10 @@ type Node struct {
 	Reach    Reach     // does it answer?
 	Failing  time.Time // since when it does not; zero while it does
 	Suspect  bool      // a session has had trouble with it, and it has not answered since
-	Excluded string    // why it is not used although it answers, or empty
-	Served   bool      // a client has been connected to it
+	// Quarantined: this pgpool wants it failed over, and the group has not agreed.
+	Quarantined bool
+	Excluded    string // why it is not used although it answers, or empty
+	Served      bool   // a client has been connected to it
 
 	Role   Role // what we take it for: Primary for Snapshot.Primary, else Standby
 	PgRole Role // what it says itself
