@@ -56,7 +56,10 @@ func newHeartbeat(w *Watchdog) (*heartbeat, error) {
 		own = c.Heartbeats[w.self.id].Port
 	}
 	if own == 0 {
-		return nil, fmt.Errorf("invalid watchdog configuration: heartbeat_port%d is not set, and wd_lifecheck_method is heartbeat", w.self.id)
+		if len(w.others()) == 0 {
+			return h, nil // alone, with nobody to hear
+		}
+		own = 9694 // where the others send to, too
 	}
 	addresses := []string{""}
 	if c.WdHeartbeatListenAddresses != "" && c.WdHeartbeatListenAddresses != "*" {
