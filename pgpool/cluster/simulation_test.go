@@ -108,9 +108,6 @@ func (w *world) step(cfg *conf.Config) Event {
 		ev = ProbeFailed{Node: id, Cause: "stopping", Stopping: true}
 	case 13:
 		ev = Ended{Job: w.r.Uint64N(9)} // of a job that is long over, or not begun
-		if slices.Contains(w.orders, ev.(Ended).Job) {
-			ev = Connected{id}
-		}
 	default:
 		s.Position += uint64(w.r.IntN(100))
 		if w.dead[id] {
@@ -131,6 +128,9 @@ func (w *world) step(cfg *conf.Config) Event {
 			ev = w.late[i]
 			w.late = slices.Delete(w.late, i, i+1)
 		}
+	}
+	if e, ok := ev.(Ended); ok && slices.Contains(w.orders, e.Job) {
+		return ConfigChanged{cfg} // the end of what runs comes from whoever runs it, when it has ended
 	}
 	return ev
 }
