@@ -288,7 +288,11 @@ func (s *Session) exchange(c *server, sql string) error {
 
 // converse sends what is composed of our own and drops the answers up to
 // ReadyForQuery, but for an error.
-func (s *Session) converse(c *server) error {
+func (s *Session) converse(c *server) error { return s.converseTo(c, wire.ReadyForQuery) }
+
+// converseTo does so up to another message, which a Flush behind what is composed
+// brings about. An error comes in its place, and then the server waits for Sync.
+func (s *Session) converseTo(c *server, last byte) error {
 	if err := c.Flush(); err != nil {
 		return err
 	}
@@ -302,6 +306,10 @@ func (s *Session) converse(c *server) error {
 		switch typ {
 		case wire.ErrorResponse:
 			refused = s.refusal(c, body)
+			if last != wire.ReadyForQuery {
+				c.Skip(size)
+				return refused
+			}
 		case wire.ParameterStatus:
 			c.NoteParam(body)
 			s.overheard(c.Conn, typ, body)
@@ -315,6 +323,9 @@ func (s *Session) converse(c *server) error {
 			return s.outOfPlace(c, typ)
 		}
 		c.Skip(size)
+		if typ == last {
+			return nil
+		}
 	}
 }
 

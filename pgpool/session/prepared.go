@@ -3,12 +3,14 @@ package session
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -316,15 +318,34 @@ func (s *Session) teach(c *server, v *parser.Verdict) error {
 		}
 		s.recordStatement(c, "Parse: ", st)
 		s.send(c, st.frame)
-		if err := c.SendRaw(wire.Sync, nil); err != nil {
-			return err
-		}
-		if err := s.converse(c); err != nil {
+		if err := s.learn(c); err != nil {
 			return err
 		}
 		c.stmts[name] = st
 	}
 	return nil
+}
+
+// learn waits until the Parse composed for a server has been answered. In a
+// pipeline that the client has left with a Query there is no Sync before that is
+// done: it would commit what they do together.
+func (s *Session) learn(c *server) error {
+	if !slices.Contains(s.pipe.touched, c) {
+		c.SendRaw(wire.Sync, nil)
+		return s.converse(c)
+	}
+	c.SendRaw(wire.Flush, nil)
+	err := s.converseTo(c, wire.ParseComplete)
+	if no, ok := errors.AsType[*backend.Refusal](err); ok {
+		c.SendRaw(wire.Sync, nil)
+		if err := s.converse(c); err != nil {
+			return err
+		}
+		s.router.Failed(0)
+		s.pipe.reset()
+		return no
+	}
+	return err
 }
 
 // shape is a digest of a statement's parameters and columns, as Describe tells
