@@ -2,8 +2,8 @@ package session
 
 import (
 	"errors"
-	"fmt"
 	"io"
+	"slices"
 
 	"pgpool-go/pgpool/wire"
 )
@@ -21,6 +21,10 @@ func (s *Session) copyIn(c *server, x *expectation) error {
 		s.pipe.syncLost = true
 	} else if s.pipe.syncing { // the client has sent it, we have not
 		s.pipe.syncLost = true
+	}
+	if s.due.head+1 < len(s.due.list) { // sent along as well, and out of place
+		s.spoiled(c)
+		return nil
 	}
 	if err := s.client.Flush(); err != nil {
 		return err
@@ -95,10 +99,16 @@ func (s *Session) copyControl(c *server, data int) (bool, error) {
 		s.messageData(data)
 		s.message("CopyFail", "")
 	default:
-		// To the server it would be the end of the connection as well. The frame
-		// stays where it is: whoever led here may be looking at it.
-		c.Taint()
-		return false, wire.Fatal("08P01", fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ))
+		// The server says what it thinks of such a message, which for most is the end
+		// of the connection. The frame stays where it is: whoever led here may be
+		// looking at it.
+		s.messageData(data)
+		c.Write([]byte{typ, 0, 0, 0, 4})
+		if s.due.first().kind == wire.Execute {
+			c.SendRaw(wire.Sync, nil)
+		}
+		s.spoiled(c)
+		return true, c.Flush()
 	}
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
 		return false, err
@@ -109,6 +119,15 @@ func (s *Session) copyControl(c *server, data int) (bool, error) {
 		}
 	}
 	return true, c.Flush()
+}
+
+// spoiled has relay wait for the end that a server makes of a copy, and from
+// version 14 on of the connection, because of a message out of place.
+func (s *Session) spoiled(c *server) {
+	c.Taint()
+	if s.due.first().kind == wire.Execute && !slices.ContainsFunc(s.due.list[s.due.head:], func(x expectation) bool { return x.kind == wire.Sync }) {
+		s.due.push(c, expectation{kind: wire.Sync, skip: true})
+	}
 }
 
 // copyNews passes on what a server says while it is being sent data. It reports

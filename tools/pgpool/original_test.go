@@ -142,7 +142,8 @@ func (s *originalServer) stop() {
 
 // ended waits for the server's end, by force if it takes too long.
 func (s *originalServer) ended() {
-	timer := time.AfterFunc(20*time.Second, func() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) })
+	group := -s.cmd.Process.Pid
+	timer := time.AfterFunc(20*time.Second, func() { syscall.Kill(group, syscall.SIGKILL) })
 	s.cmd.Wait()
 	timer.Stop()
 	s.cmd = nil
