@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -252,6 +253,13 @@ func (g *group) leader(ids ...int) int {
 		return true
 	})
 	return leader
+}
+
+// bound reports that a node knows as agreed that every voter counts, by its disk:
+// from then on any majority can elect. Before, only those of the first votes can.
+func bound(s watchdog.Status) bool {
+	return s.Committed != nil && s.Committed.Version == s.Register.Version &&
+		!slices.ContainsFunc(slices.Concat(s.Committed.Old.Members, s.Committed.New.Members), func(v election.Voter) bool { return v.Incarnation == 0 })
 }
 
 func eventually(t *testing.T, what string, done func() bool) {

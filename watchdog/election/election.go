@@ -328,7 +328,7 @@ func (s State) Wake() time.Duration {
 		at(s.nextBeat)
 	case s.role != Follower:
 		at(s.until)
-		if s.opts.HalfVotes != HalfIsNone && s.last < s.asked+s.opts.Times.Turn {
+		if (s.opts.HalfVotes != HalfIsNone || s.register.Version.Zero()) && s.last < s.asked+s.opts.Times.Turn {
 			at(s.asked + s.opts.Times.Turn)
 		}
 	case s.expired == never:

@@ -30,6 +30,7 @@ var mutations = []struct{ name, file, old, new string }{
 	{"a leader decides before its register is committed", "leader.go", "return t.role == Leader && t.active != never && t.lease > t.now", "t.committed, t.active = t.register, max(t.active, 0)\n\treturn t.role == Leader && t.lease > t.now"},
 	{"who may hold the address votes", "voter.go", "case !t.down:", "case false:"},
 	{"the address is announced down when it is ordered down", "leader.go", "if t.down && t.releasing != (Term{}) {", "if t.releasing != (Term{}) {"},
+	{"the first leader hurries", "candidate.go", "if t.role == Candidate && t.forced == nil && t.register", "if false && t.register"},
 	{"half is enough at once", "candidate.go", "if w == halfOf && (", "if false && ("},
 	{"votes outlive a decision", "failover.go", "return slices.ContainsFunc(b.nodes, func(id int) bool { return slices.Contains(d.Nodes, id) })", "return b.act == d.Act && slices.Equal(b.nodes, d.Nodes)"},
 	{"votes of before the decision count", "failover.go", "return slices.ContainsFunc(nodes, func(id int) bool { return r.Backend(id).Decided > basis })", "return false"},
@@ -39,7 +40,7 @@ var mutations = []struct{ name, file, old, new string }{
 }
 
 // byCase are those that only a case shows.
-const byCase = "who may hold the address votes, half is enough at once"
+const byCase = "the first leader hurries, who may hold the address votes, half is enough at once"
 
 // byShrinking are those that need small sets of voters.
 const byShrinking = "a set of voters that cannot elect, the distinguished node changes without a joint set"
