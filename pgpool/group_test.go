@@ -14,11 +14,12 @@ import (
 	"pgpool-go/tools/testcluster"
 )
 
-// group starts n pgpools with one watchdog over a cluster.
+// group starts n pgpools with one watchdog over a cluster. Its leader's lease is
+// long enough that it leads on while a busy machine stops it for a while.
 func group(t *testing.T, c *testcluster.Cluster, n int, lines ...string) []*front {
 	t.Helper()
-	common := append(backends(c, 0, 1, 1), "use_watchdog = on", "wd_authkey = 'of this test'", "wd_leader_lease = 1000",
-		"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 3", "wd_interval = 1")
+	common := append(backends(c, 0, 1, 1), "use_watchdog = on", "wd_authkey = 'of this test'", "wd_leader_lease = 3000",
+		"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 10", "wd_interval = 1")
 	for id := range n {
 		common = append(common, fmt.Sprintf("hostname%d = '127.0.0.1'", id), fmt.Sprintf("wd_port%d = %d", id, freeBoth(t)),
 			fmt.Sprintf("pgpool_port%d = %d", id, freePort(t)),
@@ -75,28 +76,48 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 	all := group(t, c, 3)
 	first := leads(t, all...)
 
+	// shows waits until what is shown has all that is wanted; missing says what has not.
+	shows := func(t *testing.T, missing func() string) {
+		t.Helper()
+		last := ""
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(last)
+			}
+		})
+		eventually(t, "all is shown", func() bool { last = missing(); return last == "" })
+	}
 	t.Run("the original's tool shows it", func(t *testing.T) {
 		for i, f := range all {
 			tool := f.pcpTools()
-			want := fmt.Sprintf(`(?s)^3 3 (YES|NO) %s 127\.0\.0\.1\n\n127\.0\.0\.1:\d+ Linux \S+ 127\.0\.0\.1 \d+ \d+ (4 LEADER|7 STANDBY) 0 MEMBER\n.*MEMBER\n.*MEMBER\n$`,
-				regexp.QuoteMeta(first))
-			if out := tool.run("watchdog_info"); !regexp.MustCompile(want).MatchString(out.stdout) || strings.Count(out.stdout, "LEADER") != 1 {
-				t.Errorf("node %d:\n%s%s", i, out.stdout, out.stderr)
-			}
-			out := tool.run("watchdog_info -v").stdout
-			for _, line := range []string{"Total Nodes              : 3", "Alive Remote Nodes       : 2", "Nodes required for quorum: 2",
-				"Quorum state             : QUORUM EXIST", "Delegate IP       : Not_Set", "Leader Node Name         : " + first} {
-				if !strings.Contains(out, line+"\n") {
-					t.Errorf("node %d: %q is missing in\n%s", i, line, out)
+			want := regexp.MustCompile(fmt.Sprintf(`(?s)^3 3 (YES|NO) %s 127\.0\.0\.1\n\n127\.0\.0\.1:\d+ Linux \S+ 127\.0\.0\.1 \d+ \d+ (4 LEADER|7 STANDBY) 0 MEMBER\n.*MEMBER\n.*MEMBER\n$`,
+				regexp.QuoteMeta(first)))
+			shows(t, func() string {
+				if out := tool.run("watchdog_info"); !want.MatchString(out.stdout) || strings.Count(out.stdout, "LEADER") != 1 {
+					return fmt.Sprintf("node %d:\n%s%s", i, out.stdout, out.stderr)
 				}
-			}
+				return ""
+			})
+			shows(t, func() string {
+				out := tool.run("watchdog_info -v").stdout
+				for _, line := range []string{"Total Nodes              : 3", "Alive Remote Nodes       : 2", "Nodes required for quorum: 2",
+					"Quorum state             : QUORUM EXIST", "Delegate IP       : Not_Set", "Leader Node Name         : " + first} {
+					if !strings.Contains(out, line+"\n") {
+						return fmt.Sprintf("node %d: %q is missing in\n%s", i, line, out)
+					}
+				}
+				return ""
+			})
 		}
 	})
 	t.Run("a client is shown it", func(t *testing.T) {
 		p := all[1].plain()
-		if out := p.must("SHOW POOL_WATCHDOG"); strings.Count(out, "\n") != 2 || strings.Count(out, "|LEADER|") != 1 || !strings.HasPrefix(out, "1|127.0.0.1:") {
-			t.Errorf("%s", out)
-		}
+		shows(t, func() string {
+			if out := p.must("SHOW POOL_WATCHDOG"); strings.Count(out, "\n") != 2 || strings.Count(out, "|LEADER|") != 1 || !strings.HasPrefix(out, "1|127.0.0.1:") {
+				return out
+			}
+			return ""
+		})
 	})
 	detached := func(f *front, node int) bool {
 		return f.Server.Snapshot().Nodes[node].Status == cluster.Down
@@ -115,15 +136,20 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 	t.Run("reload on all", func(t *testing.T) {
 		all[0].pcpTools().done("reload_config -s cluster")
 		for i, f := range all {
-			if n := strings.Count(f.Log.String(), "reload config files."); n != 1 {
+			reloads := func() int { return strings.Count(f.Log.String(), "reload config files.") }
+			eventually(t, fmt.Sprintf("pgpool %d reloads", i), func() bool { return reloads() > 0 })
+			if n := reloads(); n != 1 {
 				t.Errorf("pgpool %d has reloaded %d times", i, n)
 			}
 		}
 	})
 	t.Run("another leads when the leader stops, and knows what was decided", func(t *testing.T) {
+		first = leads(t, all...)
 		var rest []*front
 		for i, f := range all {
-			if w, err := f.watchdog(); err == nil && w.Nodes[0].Name == first {
+			if w, err := f.watchdog(); err != nil {
+				t.Fatal(err)
+			} else if w.Nodes[0].Name == first {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				f.Server.Shutdown(ctx, pgpool.Fast)

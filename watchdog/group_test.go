@@ -136,11 +136,12 @@ func (r *record) String() string {
 	return r.text.String()
 }
 
-// newGroup has n nodes that are not started yet; their promise is half a second.
+// newGroup has n nodes that are not started yet. Their promise is two seconds: a
+// busy machine may stop a leader for a while, and it still leads.
 func newGroup(t *testing.T, n int, lines ...string) *group {
 	t.Helper()
-	g := &group{t: t, lines: append([]string{"use_watchdog = on", "wd_authkey = 'of this test'", "wd_leader_lease = 600",
-		"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 3", "wd_interval = 1"}, lines...)}
+	g := &group{t: t, lines: append([]string{"use_watchdog = on", "wd_authkey = 'of this test'", "wd_leader_lease = 2000",
+		"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 10", "wd_interval = 1"}, lines...)}
 	for id := range n {
 		g.ports = append(g.ports, [3]int{freePort(t), freePort(t), freePort(t)})
 		// Not t.TempDir: a socket's path must be short.

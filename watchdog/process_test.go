@@ -63,7 +63,7 @@ func (g *group) process(id int, lines ...string) *exec.Cmd {
 }
 
 func TestALeaderThatIsFrozenOrKilledLosesTheAddressFirst(t *testing.T) {
-	g := newGroup(t, 3, "wd_leader_lease = 0", "delegate_ip = '192.0.2.78'", "arping_cmd = ''")
+	g := newGroup(t, 3, "wd_leader_lease = 0", "wd_heartbeat_keepalive = 2", "delegate_ip = '192.0.2.78'", "arping_cmd = ''")
 	words := filepath.Join(g.nodes[0].dir, "words")
 	lines := func(id int) []string {
 		script := filepath.Join(g.nodes[id].dir, "say")

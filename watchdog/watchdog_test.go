@@ -132,9 +132,7 @@ func TestAWrongKeyIsAStranger(t *testing.T) {
 	if v, err := g.nodes[2].Request(t.Context(), election.ActDetach, []int{1}, true); err != nil || v != election.NoQuorum {
 		t.Errorf("%v, %v", v, err)
 	}
-	if !strings.Contains(g.nodes[2].log.String(), "no quorum") {
-		t.Error("it does not say so")
-	}
+	eventually(t, "it says so", func() bool { return strings.Contains(g.nodes[2].log.String(), "no quorum") })
 	for _, m := range g.nodes[leader].Status().Members {
 		if m.ID == 2 && m.State != election.ShownDead {
 			t.Errorf("the stranger is shown as %v", m.State)
@@ -213,7 +211,7 @@ func TestANodeThatForgetsIsAnotherVoter(t *testing.T) {
 	if !strings.Contains(g.nodes[lost].log.String(), "damaged") {
 		t.Error("it does not say that its memory is damaged")
 	}
-	g.leader()
+	leader = g.leader()
 	eventually(t, "it counts again", func() bool {
 		r, _ := g.nodes[leader].Register()
 		if r == nil {
@@ -261,9 +259,16 @@ func TestOutsideCheck(t *testing.T) {
 	eventually(t, "both are there", func() bool { return g.nodes[leader].Status().Alive == 1 })
 	want := fmt.Sprintf("Total Watchdog nodes configured for lifecheck:    2\n%d 0 \"LEADER\"\"%s\"\"127.0.0.1\" %d %d\n", leader,
 		g.nodes[leader].Status().LeaderName, g.ports[leader][0], g.ports[leader][1])
-	if got := run("-i", "-a", "-k", "of this test"); !strings.HasPrefix(got, want) || !strings.Contains(got, "\"STANDBY\"") {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
+	got := ""
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the tool last showed\n%s\nwanted\n%s", got, want)
+		}
+	})
+	eventually(t, "the tool shows both", func() bool {
+		got = run("-i", "-a", "-k", "of this test")
+		return strings.HasPrefix(got, want) && strings.Contains(got, "\"STANDBY\"")
+	})
 	if got := run("-i", "-a", "-k", "wrong"); !strings.Contains(got, "no data") {
 		t.Errorf("with a wrong key:\n%s", got)
 	}
