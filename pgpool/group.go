@@ -155,10 +155,31 @@ func (s *Server) agree(ctx context.Context, act election.Act, node int, change c
 			slog.String("detail", "It is undone when a leader says otherwise."))
 		return s.owner.Do(ctx, change)
 	case verdict == election.Granted || verdict == election.Already:
-		return s.owner.Do(ctx, cluster.Agreed{}) // behind what the register has brought
+		return s.taken(ctx, act, node)
 	}
 	return s.owner.Now(), fmt.Errorf("the watchdog cluster has refused: %v", verdict)
 }
+
+// taken waits until this node has heard of a decision, whose announcement may come
+// behind the leader's answer.
+func (s *Server) taken(ctx context.Context, act election.Act, node int) (*cluster.Snapshot, error) {
+	limited, cancel := context.WithTimeout(ctx, patienceForNews)
+	defer cancel()
+	s.owner.Wait(limited, func(snap *cluster.Snapshot) bool {
+		n := snap.Node(node)
+		switch {
+		case n == nil:
+			return true
+		case act == election.ActPromote:
+			return snap.Primary == node
+		}
+		return n.Detached == (act == election.ActDetach)
+	})
+	return s.owner.Now(), nil
+}
+
+// patienceForNews bounds that wait: what has not come by then was undone meanwhile.
+const patienceForNews = 10 * time.Second
 
 // askVote has the group decide what this node's cluster wants. An answer that is no
 // decision leaves the node in quarantine; the question comes again.
