@@ -30,6 +30,7 @@ type Conn struct {
 	out     []byte // composed and not sent
 	sent    uint64 // bytes in all
 	watched bool   // write readiness is reported
+	door    *door  // of a listening socket
 	relief  func() error
 
 	sealed *sealed // between the buffers and the socket; nil without TLS

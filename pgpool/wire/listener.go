@@ -45,8 +45,20 @@ func (e *Engine) Listen(ln net.Listener) (*Listener, error) {
 		// whether the port is open costs nothing.
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, 1)
 	}
-	l.conn, err = e.own(fd, ln.Addr(), nil)
-	return l, err
+	if l.conn, err = e.own(fd, ln.Addr(), nil); err != nil {
+		return nil, err
+	}
+	l.conn.door = &door{}
+	return l, nil
+}
+
+// door is a listening socket's state. It is reported for as long as somebody waits
+// there (level-triggered), so that accept(2) need not be called once more to learn
+// that nobody does, for which the kernel would make a socket in vain. While no one
+// accepts, it is not reported at all. Only the loop's thread touches it.
+type door struct {
+	open bool // a task is in Accept
+	shut bool // and it is not reported
 }
 
 // Addr is where it listens.
@@ -56,6 +68,15 @@ func (l *Listener) Addr() net.Addr { return l.addr }
 // returns net.ErrClosed; any other error may pass, as when descriptors run out.
 func (l *Listener) Accept(t *Task) (*Conn, error) {
 	l.conn.Attach(t)
+	d := l.conn.door
+	d.open = true
+	defer func() { d.open = false }()
+	if d.shut {
+		d.shut = false
+		if err := t.loop.watch(l.conn, syscall.EPOLL_CTL_MOD); err != nil {
+			return nil, err
+		}
+	}
 	for {
 		l.mu.Lock()
 		closed := l.closed
@@ -64,24 +85,23 @@ func (l *Listener) Accept(t *Task) (*Conn, error) {
 			l.conn.Close()
 			return nil, net.ErrClosed
 		}
-		l.conn.state.And(^uint32(readable)) // before the call, lest news that arrive during it be lost
-		fd, sa, err := syscall.Accept4(l.conn.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-		switch {
-		case err == nil:
-			l.conn.state.Or(readable) // there may be more
-			t.breathe()
-			return l.conn.engine.own(fd, l.addr, address(sa))
-		case errors.Is(err, syscall.EAGAIN):
+		if l.conn.state.Load()&readable == 0 {
 			if err := t.Wait(l.conn); err != nil {
 				return nil, err
 			}
-		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
+			continue
+		}
+		l.conn.state.And(^uint32(readable)) // who else waits is reported again
+		fd, sa, err := syscall.Accept4(l.conn.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			return l.conn.engine.own(fd, l.addr, address(sa))
+		case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
 		case errors.Is(err, syscall.EINVAL): // shut down
 			l.mu.Lock()
 			l.closed = true
 			l.mu.Unlock()
 		default:
-			l.conn.state.Or(readable)
 			return nil, err
 		}
 	}

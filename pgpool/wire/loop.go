@@ -159,6 +159,10 @@ func (l *loop) deliver(ev *syscall.EpollEvent) {
 	if ev.Events&(syscall.EPOLLOUT|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
 		flags |= writable
 	}
+	if c.door != nil && !c.door.open {
+		l.shut(c)
+		return
+	}
 	c.state.Or(flags)
 	t := c.task.Load()
 	switch {
@@ -185,11 +189,22 @@ func (l *loop) watch(c *Conn, op int) error {
 	if c.watched {
 		ev.Events |= syscall.EPOLLOUT
 	}
+	if c.door != nil {
+		ev.Events = syscall.EPOLLIN
+	}
 	if err := syscall.EpollCtl(l.epfd, op, c.fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	c.loop = l
 	return nil
+}
+
+// shut has a listening socket in which nobody is interested at the moment no
+// longer reported.
+func (l *loop) shut(c *Conn) {
+	c.door.shut = true
+	ev := syscall.EpollEvent{Fd: int32(c.fd), Pad: int32(c.gen)}
+	syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_MOD, c.fd, &ev)
 }
 
 // move brings c to the loop of the task that is to use it. The kernel reports at
