@@ -554,33 +554,16 @@ func (s *Session) failPipeline() error {
 	if err := main.Send(&pgproto3.Parse{Query: "pgpool: a message of this pipeline was refused"}, &pgproto3.Flush{}); err != nil {
 		return err
 	}
-	if err := main.Flush(); err != nil {
+	delete(main.stmts, "")
+	err := s.converseTo(main, wire.ParseComplete)
+	if err == nil {
+		return s.outOfPlace(main, wire.ParseComplete)
+	}
+	if _, ok := errors.AsType[*backend.Refusal](err); !ok {
 		return err
 	}
-	delete(main.stmts, "")
-	for {
-		typ, body, err := s.frame(main)
-		if err != nil {
-			return err
-		}
-		switch typ {
-		case wire.ErrorResponse:
-			var no *backend.Refusal
-			if err := s.refusal(main, body); !errors.As(err, &no) {
-				return err
-			}
-			s.router.Failed(0)
-			main.Skip(5 + len(body))
-			return nil
-		case wire.ParameterStatus:
-			main.NoteParam(body)
-			s.overheard(main.Conn, typ, body)
-		case wire.NoticeResponse, wire.Notification:
-		default:
-			return s.outOfPlace(main, typ)
-		}
-		main.Skip(5 + len(body))
-	}
+	s.router.Failed(0)
+	return nil
 }
 
 // frame waits for a server's next control message, which is left unconsumed.
