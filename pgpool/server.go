@@ -151,7 +151,7 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		}
 	}
 	if c.EnablePoolHba {
-		if cur.Hba, cur.HbaErr = conf.LoadHba(c.Paths.Hba); cur.HbaErr == nil {
+		if cur.Hba, cur.HbaErr = loadHba(c.Paths.Hba); cur.HbaErr == nil {
 			s.tell(cur.Hba.Notices)
 			if !c.Ssl {
 				s.tell(cur.Hba.WithoutSSL())

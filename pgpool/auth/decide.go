@@ -71,6 +71,7 @@ const (
 	HBAPassword = "password"
 	HBACert     = "cert"
 	HBALDAP     = "ldap" // the answer is for the directory to judge
+	HBAPAM      = "pam"  // and here for PAM
 )
 
 // Admit decides with pool_hba, step one: the rule that matched says how the
@@ -87,7 +88,7 @@ func Admit(method string, c Client) Plan {
 	switch method {
 	case HBACert:
 		return Plan{Known: c.Stored}
-	case HBALDAP:
+	case HBALDAP, HBAPAM:
 		return Plan{Ask: AskPassword}
 	case HBATrust:
 		return Plan{Known: c.Stored}

@@ -170,6 +170,11 @@ func NotVouched(c Client) *Error {
 		fmt.Sprintf("LDAP authentication with pgpool failed for user \"%s\"", plainName(c.User))).hint(hintLog)
 }
 
+// NotVouchedPAM is a user for whom PAM does not vouch, with PAM's words: E20.
+func NotVouchedPAM(words string) *Error {
+	return fatal(stateWrongPassword, "failed authentication against PAM", words).hint(hintLog)
+}
+
 // notAsked is a pool_hba method this build cannot carry out.
 func notAsked(method string) *Error {
 	return fatal(stateUnsupported, wordsClient, fmt.Sprintf("authentication method \"%s\" of pool_hba.conf is not available", method)).hint(hintLog)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/cluster"
-	"pgpool-go/pgpool/directory"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
@@ -70,25 +68,6 @@ func (s *Session) admit() error {
 	}
 	return s.welcome()
 }
-
-// clientName is the client's address, or with log_hostname its name.
-func (s *Session) clientName() string {
-	if !s.cfg.LogHostname || s.port == "" {
-		return s.host
-	}
-	name := s.host
-	s.task.Block(func() {
-		limit, stop := context.WithTimeout(ctx, nameLimit)
-		defer stop()
-		if names, err := net.DefaultResolver.LookupAddr(limit, s.host); err == nil && len(names) > 0 {
-			name = strings.TrimSuffix(names[0], ".")
-		}
-	})
-	return name
-}
-
-// nameLimit bounds how long a client waits for its name to be found.
-const nameLimit = 2 * time.Second
 
 // open reads the startup packet's wishes.
 func (s *Session) open(st *wire.Startup) error {
@@ -170,21 +149,6 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 	return body, nil
 }
 
-// askDirectory has an LDAP server judge the password the client has given. The
-// servers are shown that one or the one of pool_passwd, as the rule says.
-func (s *Session) askDirectory(rule *conf.Rule, client auth.Client) error {
-	var err error
-	s.task.Block(func() { err = directory.Check(rule.Options, s.user, s.cred.Password()) })
-	if err != nil {
-		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("user was refused by line %d of pool_hba.conf", rule.Line), slog.Any("err", err))
-		return auth.NotVouched(client)
-	}
-	if rule.Option("backend_use_passwd") != "1" {
-		s.cred = client.Stored
-	}
-	return nil
-}
-
 // logRefusal tells the operator what the client need not know: which rule it met,
 // and in what form its password is known. Never the secret.
 func (s *Session) logRefusal(rule *conf.Rule, client auth.Client, err error) {
@@ -251,10 +215,8 @@ func (s *Session) authenticate() error {
 			s.logRefusal(rule, client, err)
 			return err
 		}
-		if rule.Method == conf.MethodLDAP {
-			if err := s.askDirectory(rule, client); err != nil {
-				return err
-			}
+		if err := s.vouched(rule, client); err != nil {
+			return err
 		}
 	}
 	node, err := s.firstNode()
