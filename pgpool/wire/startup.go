@@ -77,12 +77,17 @@ func (c *Conn) Hello() (*Hello, error) {
 	if err := c.Need(int(size)); err != nil {
 		return nil, err
 	}
-	body := c.Bytes()[4:size]
 	defer func() {
 		if c.Skip(int(size)); c.r == c.w {
 			c.Release()
 		}
 	}()
+	return parseHello(c.Bytes()[4:size])
+}
+
+// parseHello reads a first packet without its length: a code and what belongs to it.
+// Nothing of body is kept.
+func parseHello(body []byte) (*Hello, error) {
 	code := binary.BigEndian.Uint32(body)
 	body = body[4:]
 	switch code {
