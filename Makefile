@@ -13,7 +13,7 @@ PKG ?= ./...
 ifndef TAGS
 TAGS := $(shell $$($(GO) env CC) -include security/pam_appl.h -E -x c /dev/null >/dev/null 2>&1 && echo pam)
 endif
-# for `make bench`: e.g. BENCHFLAGS='-rounds 1 -seconds 3 -modes simple'
+# for `make bench`: e.g. BENCHFLAGS=-quick, or '-rounds 5 -modes simple,latency -targets pgbouncer,pgpool-go -clients 16'
 BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
