@@ -138,7 +138,7 @@ func (s *Server) tell(notices []conf.Notice) {
 // current derives what sessions want from a configuration, and reads the files
 // that belong to it.
 func (s *Server) current(c *conf.Config) *session.Current {
-	cur := &session.Current{Config: c, Rules: route.NewRules(c)}
+	cur := &session.Current{Config: c, Rules: route.NewRules(c), Alone: alone(c)}
 	if path := c.PoolPasswdFile(); c.PoolPasswd != "" {
 		passwd, err := conf.LoadPoolPasswd(path, c.PassKey())
 		switch {
@@ -159,6 +159,18 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		}
 	}
 	return cur
+}
+
+// alone tells whether a session has one server only, as where there is one, and in raw
+// mode.
+func alone(c *conf.Config) bool {
+	used := 0
+	for _, b := range c.Backends {
+		if b.Used() {
+			used++
+		}
+	}
+	return used == 1 || c.BackendClusteringMode == conf.Raw
 }
 
 // warnOfModes tells of files with secrets that others may read or change.

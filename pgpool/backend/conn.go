@@ -141,6 +141,19 @@ func (c *Conn) Finish(user string, cred auth.Credential) error {
 	if err := auth.Answer(c, c.Method, user, cred); err != nil {
 		return err
 	}
+	return c.ready()
+}
+
+// Pass is Finish with what the client itself answers to the server.
+func (c *Conn) Pass(client auth.Frontend) error {
+	if err := auth.Pass(client, c, c.Method); err != nil {
+		return err
+	}
+	return c.ready()
+}
+
+// ready hears a server that has let us in until it takes statements.
+func (c *Conn) ready() error {
 	for {
 		typ, body, err := c.Next(answerLimit)
 		if err != nil {

@@ -195,6 +195,7 @@ func (s *Session) authenticate() error {
 		User: s.user, Database: s.database, Host: s.host,
 		SSL: s.tls, CertName: s.certName,
 		Stored: s.cfg.stored(s.user), ClearText: s.cfg.AllowClearTextFrontendAuth,
+		Alone: s.cfg.Alone,
 	}
 	if s.cfg.EnablePoolHba {
 		rule, err := s.rule()
@@ -224,42 +225,56 @@ func (s *Session) authenticate() error {
 		return err
 	}
 	s.main = node
-	prove := func(m auth.Method) error {
-		plan := auth.Present(m, s.hbaMethod, client, s.cred)
-		if s.hbaMethod == "" {
-			if m.Kind == auth.KindMD5 || m.Kind == auth.KindSCRAM {
-				if err := s.lookUp(&client); err != nil {
-					return err
-				}
-			}
-			plan = auth.Relay(m, client)
+	plan := func(m auth.Method) (auth.Plan, error) {
+		if s.hbaMethod != "" {
+			return auth.Present(m, s.hbaMethod, client, s.cred), nil
 		}
-		var err error
-		s.cred, err = auth.Challenge(s, s.user, plan)
-		return err
+		if m.Kind == auth.KindMD5 || m.Kind == auth.KindSCRAM {
+			if err := s.lookUp(&client); err != nil {
+				return auth.Plan{}, err
+			}
+		}
+		return auth.Relay(m, client), nil
 	}
 	// An idle connection of the same user tells what its server had asked, so
 	// that the client can be asked the same without one being opened.
 	if m, ok := s.Pool.Method(node, s.database, s.user); ok && s.poolable() {
-		if err := prove(m); err != nil {
+		p, err := plan(m)
+		if err != nil {
 			return err
 		}
-		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
-			s.take(c)
-			return nil
+		if !p.Pass {
+			if s.cred, err = auth.Challenge(s, s.user, p); err != nil {
+				return err
+			}
+			if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
+				s.take(c)
+				return nil
+			}
+			return s.connect(node)
 		}
-		return s.connect(node)
 	}
 	c, err := s.startServer(node)
 	if err != nil {
 		return err
 	}
-	if err := prove(c.Method); err != nil {
+	p, err := plan(c.Method)
+	switch {
+	case err != nil:
+	case p.Pass:
+		s.cred = auth.Passed()
+		err = s.refusedBy(c.Pass(s))
+	default:
+		s.cred, err = auth.Challenge(s, s.user, p)
+	}
+	if err != nil {
 		c.Close()
 		return err
 	}
-	if c, err = s.finishServer(c); err != nil {
-		return err
+	if !p.Pass {
+		if c, err = s.finishServer(c); err != nil {
+			return err
+		}
 	}
 	s.take(c)
 	return nil
@@ -307,7 +322,12 @@ func (s *Session) firstNode() (int, error) {
 		Hint:    "repair the backend nodes and restart pgpool"}
 }
 
-func (s *Session) poolable() bool { return s.cfg.ConnectionCache && s.replication == "" }
+// poolable tells whether the session's server connections may be another's before or
+// afterwards. One on which the server has judged the client is of no use to others:
+// nobody here could tell whether they know the password.
+func (s *Session) poolable() bool {
+	return s.cfg.ConnectionCache && s.replication == "" && s.cred.Form() != auth.FormPassed
+}
 
 func (s *Session) poolKey(node int) backend.Key {
 	return backend.Key{Node: node, Database: s.database, User: s.user, Settings: s.settingsKey, Proof: s.cred.Digest()}

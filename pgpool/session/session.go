@@ -472,7 +472,7 @@ func (s *Session) giveBack(c *server) {
 	// What the client has not ended with a Sync must not be committed by a
 	// statement of ours; and a cancel request must not hit whoever comes next.
 	unsynced := slices.Contains(s.pipe.touched, c)
-	if unread || unsynced || s.flying() || !s.cfg.ConnectionCache || s.replication != "" {
+	if unread || unsynced || s.flying() || !s.poolable() {
 		if unread || unsynced {
 			c.Taint()
 		}

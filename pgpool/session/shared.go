@@ -53,6 +53,7 @@ type Current struct {
 	Passwd *conf.PoolPasswd // nil: no file
 	Hba    *conf.Hba        // nil unless enable_pool_hba
 	HbaErr error            // why there are no rules although there should be
+	Alone  bool             // a session needs one server only
 
 	ClientTLS *tls.Config  // how clients are met that want TLS; nil: they do not get it
 	ServerTLS *backend.TLS // nil: servers are spoken to in the clear
