@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,15 +50,15 @@ func (s *Session) admit() error {
 	s.since = s.task.Now()
 	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
 	s.setStatus(Connecting)
-	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config })
+	own := func() *conf.Config { return s.cfg.Config }
 	if s.cfg.LogConnections {
 		detail := "connecting host=" + s.clientName()
 		if s.port != "" {
 			detail += " port=" + s.port
 		}
-		s.log.LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
+		s.Journal.Session(slot.ID, nil, own).LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
 	}
-	s.log = s.log.With(slog.String("app", s.app), slog.String("user", s.user), slog.String("db", s.database))
+	s.log = s.Journal.Session(slot.ID, &eventlog.Client{App: s.app, User: s.user, Database: s.database}, own)
 	s.log.LogAttrs(ctx, eventlog.Debug5, "connection_count_up: a client has taken a slot")
 
 	stop = s.task.Limit(s.cfg.AuthenticationTimeout, errAuthTimeout)
@@ -108,8 +109,11 @@ func (s *Session) open(st *wire.Startup) error {
 		}
 	}
 	s.login.User, s.login.Database = s.user, s.database
-	key := slices.Clone(s.login.Params)
-	slices.SortStableFunc(key, func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
+	key := s.login.Params
+	if byName := func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) }; !slices.IsSortedFunc(key, byName) {
+		key = slices.Clone(key)
+		slices.SortStableFunc(key, byName)
+	}
 	s.settingsKey = canonical(key)
 	return nil
 }
@@ -535,24 +539,28 @@ func (s *Session) listServers() {
 	s.slot.setServers(list)
 }
 
+var authenticated [4]byte // the body of AuthenticationOk
+
 // welcome completes the login towards the client.
 func (s *Session) welcome() error {
 	c := s.conns[s.main]
-	if err := s.client.Send(&pgproto3.AuthenticationOk{}); err != nil { // in one burst with what follows
+	if err := s.client.SendRaw(wire.Authentication, authenticated[:]); err != nil { // in one burst with what follows
 		return err
 	}
-	for _, p := range c.Params() {
-		if err := s.client.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value}); err != nil {
-			return err
-		}
+	if _, err := s.client.Write(c.Report()); err != nil {
+		return err
 	}
 	// The server's own pid, since clients compare it with pg_backend_pid(), but
 	// a secret of ours: the connection will serve others after this session.
-	secret := make([]byte, keySize(s.minor))
-	rand.Read(secret)
-	s.remember(cancelKey{c.PID, string(secret)})
-	err := s.client.Send(&pgproto3.BackendKeyData{ProcessID: c.PID, SecretKey: secret}, &pgproto3.ReadyForQuery{TxStatus: c.Status})
-	if err != nil {
+	key := binary.BigEndian.AppendUint32(make([]byte, 0, 4+keySize(longKeys)), c.PID)
+	key = key[:4+keySize(s.minor)]
+	rand.Read(key[4:])
+	s.remember(cancelKey{c.PID, string(key[4:])})
+	if err := s.client.SendRaw(wire.BackendKeyData, key); err != nil {
+		return err
+	}
+	key[0] = c.Status
+	if err := s.client.SendRaw(wire.ReadyForQuery, key[:1]); err != nil {
 		return err
 	}
 	s.router = route.NewSession(s.database, s.user, s.app, defaults(s.login.Params))

@@ -33,7 +33,7 @@ func (s *Session) searchPath() *catalog.Path {
 		}
 	}
 	if s.path == nil || text != s.pathText {
-		s.path, s.pathText = catalog.NewPath(text, s.user), text
+		s.path, s.pathText = s.Catalog.Path(text, s.user), text
 	}
 	return s.path
 }

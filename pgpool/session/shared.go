@@ -41,9 +41,11 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
-	cancels   sync.Map // cancelKey → *Session
 	strangers strangers
-	present   sync.Map // *wire.Task → struct{}: everybody connected
+
+	mu      sync.Mutex // of the following
+	cancels map[cancelKey]*Session
+	present map[*wire.Task]struct{} // everybody connected
 }
 
 // Current is a configuration with what is derived from it once, at load.
@@ -111,10 +113,27 @@ func (sh *Shared) dial(cfg *Current, node int) (*backend.Conn, error) {
 	return backend.Dial(sh.Dialing, sh.Engine, cfg.Target(node))
 }
 
+// enter counts a connection in, leave out.
+func (sh *Shared) enter(t *wire.Task) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.present == nil {
+		sh.present = make(map[*wire.Task]struct{})
+	}
+	sh.present[t] = struct{}{}
+}
+
+func (sh *Shared) leave(t *wire.Task) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.present, t)
+}
+
 // EndAll interrupts every connection, those without a slot included.
 func (sh *Shared) EndAll(word *wire.Error) {
-	sh.present.Range(func(k, _ any) bool {
-		k.(*wire.Task).Interrupt(word)
-		return true
-	})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for t := range sh.present {
+		t.Interrupt(word)
+	}
 }
