@@ -88,7 +88,7 @@ func (c *Conn) Hello() (Hello, error) {
 
 // parseHello reads a first packet without its length: a code and what belongs to it.
 // Nothing of body is kept.
-func parseHello(body []byte) (*Hello, error) {
+func parseHello(body []byte) (Hello, error) {
 	code := binary.BigEndian.Uint32(body)
 	body = body[4:]
 	switch code {

@@ -25,7 +25,7 @@ func FuzzStartup(f *testing.F) {
 		}
 		h, err := parseHello(body)
 		if err != nil {
-			if _, ok := errors.AsType[*Error](err); !ok || h != nil {
+			if _, ok := errors.AsType[*Error](err); !ok || h != (Hello{}) {
 				t.Fatalf("%T %v, %v", err, err, h)
 			}
 			return
