@@ -201,7 +201,7 @@ func secure(cur *session.Current) error {
 	}
 	cur.ClientTLS, cur.ServerTLS = clients, nil
 	if servers != nil {
-		cur.ServerTLS = &backend.TLS{Config: servers, Required: required}
+		cur.ServerTLS = &backend.TLS{Config: servers, Required: required, Second: cur.BackendSslmode == conf.SslAllow}
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ type Target struct {
 	Port    int
 	Timeout time.Duration // for connecting; zero waits for the kernel's own limit
 	TLS     *TLS          // nil: in the clear
+
+	insist bool // on TLS, whatever it says about when
 }
 
 func (t Target) address() (network, addr string) {

@@ -365,9 +365,22 @@ func (s *Session) makePlace(node int, err error) bool {
 }
 
 func (s *Session) hail(node int) (*backend.Conn, error) {
+	if !s.cfg.knows(node) {
+		return nil, s.unreachable(&backend.Error{Node: node, Err: errors.New("not configured")})
+	}
+	target := s.cfg.Target(node)
+	c, err := s.greet(target)
+	if again, ok := target.Insist(err); ok {
+		return s.greet(again)
+	}
+	return c, err
+}
+
+// greet opens a server connection up to the server's question for proof.
+func (s *Session) greet(target backend.Target) (*backend.Conn, error) {
 	var c *backend.Conn
 	var err error
-	s.task.Block(func() { c, err = s.dial(s.cfg, node) })
+	s.task.Block(func() { c, err = backend.Dial(s.Dialing, s.Engine, target) })
 	if err != nil && s.Dialing.Err() != nil {
 		return nil, wire.Fatal("57P01", "terminating connection due to administrator command") // we are shutting down
 	}
@@ -380,7 +393,7 @@ func (s *Session) hail(node int) (*backend.Conn, error) {
 	if s.replication != "" {
 		login.Params = append(slices.Clone(login.Params), wire.Param{Name: "replication", Value: s.replication})
 	}
-	stop := s.task.Limit(s.cfg.HealthCheck(node).ConnectTimeout, &backend.Error{Node: node, Err: errLoginTimeout})
+	stop := s.task.Limit(target.Timeout, &backend.Error{Node: target.Node, Err: errLoginTimeout})
 	_, err = c.Start(login)
 	stop()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -105,12 +104,9 @@ func (c *Current) Target(node int) backend.Target {
 	return backend.Target{Node: node, Host: b.Hostname, Port: b.Port, Timeout: c.HealthCheck(node).ConnectTimeout, TLS: c.ServerTLS}
 }
 
-// dial opens a socket to a node; no server is asked anything yet.
-func (sh *Shared) dial(cfg *Current, node int) (*backend.Conn, error) {
-	if node < 0 || node >= len(cfg.Backends) || !cfg.Backends[node].Used() {
-		return nil, &backend.Error{Node: node, Err: fmt.Errorf("not configured")}
-	}
-	return backend.Dial(sh.Dialing, sh.Engine, cfg.Target(node))
+// knows tells whether a node is configured.
+func (c *Current) knows(node int) bool {
+	return node >= 0 && node < len(c.Backends) && c.Backends[node].Used()
 }
 
 // enter counts a connection in, leave out.
