@@ -20,7 +20,8 @@ func (s *State) mayStand() bool {
 	r := s.voters()
 	old, inOld := r.Old.find(s.opts.ID)
 	cur, inNew := r.New.find(s.opts.ID)
-	return inOld && s.counts(r, old, s.incarnation) || inNew && s.counts(r, cur, s.incarnation)
+	self := s.peer(s.opts.ID)
+	return inOld && s.counts(r, old, self) || inNew && s.counts(r, cur, self)
 }
 
 // stand asks whether a candidacy would succeed; this changes nobody's state, so
@@ -74,15 +75,8 @@ func (t *step) poll(k Kind) {
 }
 
 // carried reports that enough have said yes. Half is enough only against
-// silence: the other half had time to answer, and nobody there said no. Nor does
-// the very first leader hurry: only who has voted counts under it at once (win),
-// so all that are there get the time to, lest the group hang on the few that were
-// quickest should one of them fail in the next moment.
+// silence: the other half had time to answer, and nobody there said no.
 func (t *step) carried() bool {
-	if t.role == Candidate && t.forced == nil && t.register.Version.Zero() && t.now < t.asked+t.opts.Times.Turn &&
-		slices.ContainsFunc(t.peers, func(p peer) bool { return t.hears(&p, t.now) && !p.vote && !p.no }) {
-		return false
-	}
 	w := t.weigh(t.voters(), func(p *peer) bool { return p.vote || p.pre && t.role == PreCandidate })
 	if w == halfOf && (t.now < t.asked+t.opts.Times.Turn || slices.ContainsFunc(t.peers, func(p peer) bool { return p.no })) {
 		return false

@@ -21,6 +21,17 @@
 // Understandable Consensus Algorithm", 6); in a set that has shrunk one
 // distinguished voter breaks the tie (Jajodia and Mutchler, "Dynamic Voting").
 //
+// Three rules are more than the design had. A first leader founds the group: until
+// all that are there have its register (or did not answer for a moment), that is
+// marked as founding, nothing is decided under it and nobody is bound to a disk by
+// it alone; whoever has it may elect another first leader with it. Else a group
+// whose first leader fails at once would wait for its return for ever. A disk that
+// was lost since does not have it, and a node that has just started does not take
+// it, so it cannot stand in for one that has decided. A leader whose lease is over
+// says so, once its address is down: those who hear a deaf leader need not wait.
+// And who breaks the tie of a shrunk set is one of the set, also where a leader
+// writes it that was just removed.
+//
 // Where a change goes: what a voter grants, voter.go; when a node stands,
 // candidate.go; lease and writes, leader.go; who counts, quorum.go and
 // members.go; failover votes and decisions, failover.go; what people are shown,
@@ -145,6 +156,7 @@ type peer struct {
 	started     int64
 	priority    int
 	initialised bool          // it had a register when last heard
+	holds       Version       // the newest it is known to have
 	alive       bool          // gossip's word, for ranks only
 	dead        bool          // the life check's word
 	heard       time.Duration // its last message
@@ -193,7 +205,8 @@ type State struct {
 
 	// As a leader. A lease may outlast the role, while a candidacy of ours renews it.
 	lease     time.Duration
-	active    time.Duration // since when, in this term
+	won       time.Duration // since when, by the votes
+	active    time.Duration // since when it may decide, in this term
 	seq       uint64
 	beats     []beat // sent and recent enough for a lease
 	nextBeat  time.Duration
@@ -328,7 +341,7 @@ func (s State) Wake() time.Duration {
 		at(s.nextBeat)
 	case s.role != Follower:
 		at(s.until)
-		if (s.opts.HalfVotes != HalfIsNone || s.register.Version.Zero()) && s.last < s.asked+s.opts.Times.Turn {
+		if s.opts.HalfVotes != HalfIsNone && s.last < s.asked+s.opts.Times.Turn {
 			at(s.asked + s.opts.Times.Turn)
 		}
 	case s.expired == never:
@@ -380,7 +393,7 @@ func (t *step) pass() {
 		t.lower()
 	}
 	if t.role == Leader && t.lease == never {
-		t.unseat("no quorum has answered in time")
+		t.giveBack("no quorum has answered in time")
 	}
 	switch t.role {
 	case Follower:
@@ -417,9 +430,12 @@ func (t *step) hear(m Message) {
 		// message of the one before turns this back for a while, which costs time but
 		// not safety: answers count for the incarnation that gave them.
 		p.incarnation = m.Incarnation
-		p.pre, p.vote, p.no, p.acked, p.version = false, false, false, never, Version{}
+		p.pre, p.vote, p.no, p.acked, p.version, p.holds = false, false, false, never, Version{}, Version{}
 	}
 	p.heard, p.started, p.priority, p.initialised = t.now, m.Started, m.Priority, !m.Version.Zero()
+	if p.holds.Less(m.Version) {
+		p.holds = m.Version
+	}
 	switch m.Kind {
 	case KindPreVote:
 		t.preVote(m)

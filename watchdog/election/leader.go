@@ -4,10 +4,10 @@ package election
 // decides once its own register is committed.
 func (t *step) win() {
 	t.role, t.leader, t.joined = Leader, t.opts.ID, t.term
-	t.active, t.ran, t.beats, t.humble = never, 0, nil, false
+	t.won, t.active, t.ran, t.beats, t.humble = t.now, never, 0, nil, false
 	t.releasing = Term{}
 	r := t.voters().clone()
-	if t.register.Version.Zero() && t.forced == nil {
+	if r.Founding = t.register.unsettled() && t.forced == nil; r.Founding {
 		v := r.New
 		for i := range t.peers {
 			if t.peers[i].vote {
@@ -101,6 +101,9 @@ func (t *step) advance() {
 		if !t.suffices(t.weigh(t.register, func(p *peer) bool { return p.version == v }), t.now) {
 			return
 		}
+		if t.register.Founding {
+			return
+		}
 		if t.active == never {
 			t.active = t.now
 		}
@@ -113,6 +116,29 @@ func (t *step) advance() {
 	}
 }
 
+// settle ends the founding, once a quorum knows of it: whoever has answered is
+// bound to the disk it answers from, and counts by it from now on. All that are
+// there get the time to answer, lest the group hang on the few that were quickest
+// should one of them fail in the next moment.
+func (t *step) settle() {
+	r := t.register.clone()
+	known := func(p *peer) bool { return p.version == t.register.Version }
+	if !t.suffices(t.weigh(r, known), t.now) {
+		return
+	}
+	v := r.New
+	for i := range t.peers {
+		switch p := &t.peers[i]; {
+		case known(p):
+			v = v.with(p.id, p.incarnation)
+		case t.hears(p, t.now) && t.now-t.won < t.opts.Times.Candidacy:
+			return
+		}
+	}
+	r.Old, r.New, r.Founding = v, v, false
+	t.write(r)
+}
+
 // decisive reports that this node leads, surely, and has made the past its own.
 func (t *step) decisive() bool {
 	return t.role == Leader && t.active != never && t.lease > t.now
@@ -122,6 +148,9 @@ func (t *step) decisive() bool {
 func (t *step) lead() {
 	if t.nextBeat <= t.now {
 		t.beat()
+	}
+	if t.register.Founding && t.lease > t.now {
+		t.settle()
 	}
 	if !t.decisive() {
 		return
@@ -167,6 +196,23 @@ func (t *step) announce() {
 		}
 	}
 	t.releasing = Term{}
+}
+
+// Farewell is what releases the followers of a term once its leader is no more:
+// for whoever knows for sure that it is not, and that the address is down.
+func (s State) Farewell(term Term) Message {
+	return Message{Kind: KindRelease, From: s.opts.ID, Incarnation: s.incarnation, Started: s.started,
+		Priority: s.opts.Priority, Version: s.register.Version, Term: term}
+}
+
+// giveBack ends a leadership whose lease is over, and tells so: the others may hear
+// this node though it does not hear them, and need not wait until they miss it.
+func (t *step) giveBack(why string) {
+	t.releasing = t.term
+	t.unseat(why)
+	if t.down {
+		t.announce()
+	}
 }
 
 // resign gives up the lead and lets others go first.

@@ -69,9 +69,20 @@ func (r *Register) revoke(id int, as Membership) {
 
 // tieBreaker of a set: the leader, in an even set that is smaller than what is
 // configured. A set as configured keeps to the majority, as its operator knows it.
+// A leader that is no longer in the set leaves that to whoever had it before, or
+// to the first of those that count.
 func (s *State) tieBreaker(v Voters) int {
-	if n := len(v.Members); n%2 == 0 && n < len(s.opts.Nodes) {
+	if n := len(v.Members); n%2 != 0 || n >= len(s.opts.Nodes) {
+		return -1
+	}
+	if _, in := v.find(s.opts.ID); in {
 		return s.opts.ID
+	}
+	if _, in := v.find(v.Distinguished); in {
+		return v.Distinguished
+	}
+	if i := slices.IndexFunc(v.Members, func(m Voter) bool { return m.Incarnation != 0 }); i >= 0 {
+		return v.Members[i].ID
 	}
 	return -1
 }

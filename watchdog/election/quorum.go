@@ -61,7 +61,7 @@ func (s *State) weighOne(r *Register, v Voters, yes func(p *peer) bool) weight {
 	count, tieBreaker := 0, false
 	for _, m := range v.Members {
 		p := s.peer(m.ID)
-		if p == nil || !s.counts(r, m, p.incarnation) || !yes(p) {
+		if p == nil || !s.counts(r, m, p) || !yes(p) {
 			continue
 		}
 		count++
@@ -76,11 +76,14 @@ func (s *State) weighOne(r *Register, v Voters, yes func(p *peer) bool) weight {
 	return tooFew
 }
 
-// counts reports that a disk may answer for a voter: the one it is bound to.
-// Before the first register nobody is bound. Where half is enough, a voter that
+// counts reports that the disk a peer answers from may answer for a voter: the one
+// it is bound to. Before the first register nobody is bound, and while the group is
+// being founded whoever has that register counts, too: a disk that was lost since
+// has not. Where half is enough, a voter that
 // was never heard counts too: what it might have forgotten is given up there.
-func (s *State) counts(r *Register, m Voter, incarnation uint64) bool {
-	return m.Incarnation == incarnation || r.Version.Zero() || m.Incarnation == 0 && s.opts.HalfVotes != HalfIsNone
+func (s *State) counts(r *Register, m Voter, p *peer) bool {
+	return m.Incarnation == p.incarnation || r.Version.Zero() ||
+		m.Incarnation == 0 && (s.opts.HalfVotes != HalfIsNone || r.Founding && (p.id == s.opts.ID || !p.holds.Less(r.Version)))
 }
 
 // WantsWitness reports that a witness would help: no other node is followed.

@@ -51,6 +51,7 @@ type Register struct {
 	Version  Version
 	Old, New Voters // differ while a change of voters is open; a quorum of both is needed then
 	Removed  []Removal
+	Founding bool // by the first leader, who has not met everybody yet: nothing may be decided
 
 	Decided  uint64 // number of decisions so far
 	Log      []Decision
@@ -161,6 +162,9 @@ func (r *Register) Membership(id int) Membership {
 	}
 	return Member
 }
+
+// unsettled reports that nothing can have been decided yet.
+func (r *Register) unsettled() bool { return r.Version.Zero() || r.Founding }
 
 // firstRegister holds before the first election: all configured nodes, none
 // known by its disk.

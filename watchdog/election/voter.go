@@ -127,7 +127,8 @@ func (t *step) heartbeat(m Message) {
 	t.follow(m.From, m.Term)
 	t.humble = false // an election is over
 	news := m.Seq > t.lastSeq
-	if m.Register != nil && m.Register.Version.Term == m.Term && t.register.Version.Less(m.Register.Version) {
+	// A founding register may be late, and this disk lost since: not right after a start.
+	if r := m.Register; r != nil && r.Version.Term == m.Term && t.register.Version.Less(r.Version) && (!r.Founding || t.silent <= t.now) {
 		t.register, t.dirty, news = m.Register, true, true
 	}
 	if news { // a repeated message prolongs nothing
@@ -141,7 +142,7 @@ func (t *step) heartbeat(m Message) {
 	}
 	// The leader writes one version after the other, each when the one before is
 	// committed: of its own term, an older one than the committed is committed too.
-	if v := t.register.Version; !v.Zero() && v.Term == m.Committed.Term && v.Index <= m.Committed.Index {
+	if v := t.register.Version; !t.register.unsettled() && v.Term == m.Committed.Term && v.Index <= m.Committed.Index {
 		t.learn(t.register)
 	}
 	t.send(m.From, Message{Kind: KindAck, Term: m.Term, Seq: m.Seq})
