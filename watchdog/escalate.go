@@ -28,6 +28,7 @@ type escalation struct {
 	serial uint64        // of the last order to bring the address up
 	held   bool          // it may be up
 	lease  time.Duration // of this node
+	will   *will         // that the guardian knows
 	down   map[uint64]chan struct{}
 	closed bool
 
@@ -48,8 +49,9 @@ func newEscalation(w *Watchdog, program []string) (*escalation, error) {
 
 func (e *escalation) setup() *setup {
 	c := e.w.config.Load()
+	moves, announces := movesItself(c)
 	return &setup{
-		IP: c.DelegateIp,
+		IP: c.DelegateIp, Moves: moves, Announces: announces, Promise: e.w.times.Promise,
 		Up: complete(c.IfUpCmd, c.IfCmdPath, c.DelegateIp), Down: complete(c.IfDownCmd, c.IfCmdPath, c.DelegateIp),
 		Arping: complete(c.ArpingCmd, c.ArpingPath, c.DelegateIp),
 	}
@@ -98,6 +100,9 @@ func (e *escalation) hire() error {
 	}
 	e.guardians.Go(func() { e.listen(json.NewDecoder(out), bury) })
 	duties := []duty{{Setup: s}, {Lease: e.lease}}
+	if e.will != nil {
+		duties = append(duties, duty{Will: e.will})
+	}
 	for serial := range e.down { // what the one before was told and has not done
 		duties = append(duties, duty{Down: serial})
 	}
@@ -158,12 +163,17 @@ func (e *escalation) isDown(r report) {
 }
 
 // extend lets the address stay until then.
-func (e *escalation) extend(until time.Duration) {
+func (e *escalation) extend(l election.Lease) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.lease = until
-	if e.tell != nil {
-		e.tell.Encode(duty{Lease: until}) // a guardian that does not hear it drops the address
+	e.lease = l.Until
+	if e.tell == nil {
+		return
+	}
+	e.tell.Encode(duty{Lease: l.Until}) // a guardian that does not hear it drops the address
+	if last := e.w.testament(l.Term); !last.equal(e.will) {
+		e.will = last
+		e.tell.Encode(duty{Will: last})
 	}
 }
 
@@ -266,6 +276,7 @@ func (e *escalation) close() {
 	e.mu.Lock()
 	e.closed = true
 	if e.pipe != nil {
+		e.tell.Encode(duty{Will: &will{}}) // a clean stop has said itself what there is to say
 		e.pipe.Close()
 	}
 	e.mu.Unlock()

@@ -55,9 +55,15 @@ func (w *Watchdog) gossip() error {
 		w.log.Warn("the watchdog is not protected: wd_authkey is empty",
 			"detail", "Whoever can reach wd_port can speak as one of the nodes.", "hint", "Set wd_authkey to the same text on all nodes.")
 	}
-	list, err := memberlist.Create(c)
+	road, err := w.road(c.BindAddr, c.BindPort, c.Logger)
 	if err != nil {
 		return fmt.Errorf("could not listen for the watchdog on port %d: %w", c.BindPort, err)
+	}
+	c.Transport = road
+	list, err := memberlist.Create(c)
+	if err != nil {
+		road.Shutdown()
+		return fmt.Errorf("could not start the watchdog on port %d: %w", c.BindPort, err)
 	}
 	w.list = list
 	return nil

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -22,18 +23,20 @@ const GuardianName = "watchdog-guardian"
 
 // A duty is what a guardian is told, first of all how: Setup.
 type duty struct {
-	Setup  *setup        `json:",omitempty"`
-	Lease  time.Duration `json:",omitempty"` // the address may stay until then; only ever later
-	Up     uint64        `json:",omitempty"` // serial of an order to bring it up
-	Down   uint64        `json:",omitempty"` // serial of an order to take it down
-	Arping bool          `json:",omitempty"`
+	Setup *setup        `json:",omitempty"`
+	Lease time.Duration `json:",omitempty"` // the address may stay until then; only ever later
+	Will  *will         `json:",omitempty"` // what to do when the process is killed
+	Up    uint64        `json:",omitempty"` // serial of an order to bring it up
+	Down  uint64        `json:",omitempty"` // serial of an order to take it down
 }
 
 // setup is how the address is moved, with everything replaced and prefixed.
 type setup struct {
 	IP               string
 	Up, Down, Arping string
-	Held             uint64 // serial of an order that another guardian may have carried out
+	Moves, Announces bool          // without these commands
+	Promise          time.Duration // as in the protocol
+	Held             uint64        // serial of an order that another guardian may have carried out
 }
 
 // A report is what a guardian says.
@@ -46,11 +49,16 @@ type report struct {
 // guardian holds the address as long as the lease lasts, and no longer.
 type guardian struct {
 	setup
-	out    *json.Encoder
+	out *json.Encoder
+
+	speaking sync.Mutex
+
 	lease  time.Duration
 	serial uint64 // of the order it is up by; 0: it is down
+	seen   bool   // it was there since
 	cancel context.CancelFunc
-	raised chan error // the command to bring it up has ended; nil: none runs
+	raised chan error // bringing it up has ended; nil: it is not being brought up
+	will   *will      // nil: there is nobody to tell
 }
 
 // Guard is the guardian's whole life: it does what in tells, and reports to out,
@@ -90,16 +98,18 @@ func Guard(in io.Reader, out io.Writer) error {
 		case d, ok := <-duties:
 			if !ok {
 				g.drop()
+				g.will.execute()
 				return nil
 			}
 			g.perform(d)
 		case err := <-g.raised:
 			g.raised = nil
+			g.seen = g.present()
 			if err != nil {
 				g.warn(err)
 			}
-			g.out.Encode(report{Up: g.serial})
-			go g.announce(g.Arping, g.IP)
+			g.report(report{Up: g.serial})
+			go g.announce()
 		case <-timer.C:
 			if g.serial != 0 && g.lease <= now() {
 				g.lose("the lease is over")
@@ -108,15 +118,17 @@ func Guard(in io.Reader, out io.Writer) error {
 	}
 }
 
-// announce tells the neighbours whose address it is now, and once more for those
-// that missed it.
-func (g *guardian) announce(command, ip string) {
-	for range 2 {
+// announce tells the neighbours whose address it is now, and again for those that
+// missed it.
+func (g *guardian) announce() {
+	for _, wait := range []time.Duration{time.Second, 4 * time.Second, 0} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		execute(ctx, command)
+		if err := g.tellNeighbours(ctx); err != nil {
+			g.warn(err)
+		}
 		cancel()
-		time.Sleep(time.Second)
-		if !isLocal(net.ParseIP(ip)) {
+		time.Sleep(wait)
+		if !isLocal(net.ParseIP(g.IP)) {
 			return
 		}
 	}
@@ -124,20 +136,44 @@ func (g *guardian) announce(command, ip string) {
 
 func (g *guardian) perform(d duty) {
 	switch {
+	case d.Will != nil:
+		g.will = d.Will
 	case d.Lease > 0:
 		g.lease = max(g.lease, d.Lease)
+		g.keep()
 	case d.Up > 0 && g.lease <= now():
-		g.out.Encode(report{Down: d.Up, Why: "the lease was over before the delegate IP was up"})
+		g.report(report{Down: d.Up, Why: "the lease was over before the delegate IP was up"})
 	case d.Up > 0:
-		ctx, cancel := context.WithCancel(context.Background())
-		raised := make(chan error, 1)
-		g.serial, g.cancel, g.raised = d.Up, cancel, raised
-		up := g.Up
-		go func() { raised <- execute(ctx, up) }()
+		g.serial = d.Up
+		g.raise()
 	case d.Down > 0:
 		g.lease = 0 // whoever brings it up again has a lease of its own
 		g.drop()
-		g.out.Encode(report{Down: d.Down})
+		g.report(report{Down: d.Down})
+	}
+}
+
+// raise begins to bring the address up.
+func (g *guardian) raise() {
+	ctx, cancel := context.WithCancel(context.Background())
+	raised, lease := make(chan error, 1), g.lease
+	g.cancel, g.raised, g.seen = cancel, raised, false
+	go func() { raised <- g.bringUp(ctx, lease) }()
+}
+
+// keep sees to it that the address stays: somebody else may have taken it away.
+func (g *guardian) keep() {
+	if g.serial == 0 || g.raised != nil || g.lease <= now() {
+		return
+	}
+	switch {
+	case g.seen && !g.present():
+		g.warn(fmt.Errorf("the delegate IP %s has vanished, it is brought up again", g.IP))
+		g.raise()
+	case g.Moves && g.seconds(g.lease) > 0:
+		if err := raise(net.ParseIP(g.IP), g.seconds(g.lease)); err != nil {
+			g.warn(err)
+		}
 	}
 }
 
@@ -145,7 +181,7 @@ func (g *guardian) perform(d duty) {
 func (g *guardian) lose(why string) {
 	serial := g.serial
 	g.drop()
-	g.out.Encode(report{Down: serial, Why: why})
+	g.report(report{Down: serial, Why: why})
 }
 
 // drop returns when the address is down.
@@ -160,7 +196,7 @@ func (g *guardian) drop() {
 	}
 	for try := 0; ; try++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := execute(ctx, g.Down)
+		err := g.takeDown(ctx)
 		cancel()
 		if !g.present() {
 			if err != nil {
@@ -169,7 +205,7 @@ func (g *guardian) drop() {
 			break
 		}
 		if err == nil {
-			err = errors.New("if_down_cmd succeeded, and the address is still there")
+			err = errors.New("the command succeeded, and the address is still there")
 		}
 		if try%50 == 0 {
 			g.warn(fmt.Errorf("could not take down the delegate IP %s, trying on: %w", g.IP, err))
@@ -181,7 +217,13 @@ func (g *guardian) drop() {
 
 func (g *guardian) present() bool { return isLocal(net.ParseIP(g.IP)) }
 
-func (g *guardian) warn(err error) { g.out.Encode(report{Warning: err.Error()}) }
+func (g *guardian) report(r report) {
+	g.speaking.Lock() // announcing goes on beside
+	defer g.speaking.Unlock()
+	g.out.Encode(r)
+}
+
+func (g *guardian) warn(err error) { g.report(report{Warning: err.Error()}) }
 
 // execute runs a command as the original does: words parted by blanks, no shell.
 func execute(ctx context.Context, command string) error {

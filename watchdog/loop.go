@@ -106,7 +106,7 @@ func (w *Watchdog) carryOut(out []election.Output) {
 		case election.Send:
 			w.send(w.nodes[o.To], letter{Election: &o.Message}, o.Message.Reliable())
 		case election.Lease:
-			w.escalation.extend(o.Until)
+			w.escalation.extend(o)
 		case election.Address:
 			w.escalation.order(o)
 		case election.Changed:

@@ -34,15 +34,16 @@ func runNode(path string) {
 	os.Exit(0)
 }
 
-// process starts a node in a process of its own.
-func (g *group) process(id int, lines ...string) *exec.Cmd {
+// process starts a node in a process of its own, as the last words of a command.
+func (g *group) process(id int, within []string, lines ...string) *exec.Cmd {
 	g.t.Helper()
 	g.config(g.nodes[id], lines...)
 	exe, err := os.Executable()
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	cmd := exec.Command(exe)
+	words := append(within[:len(within):len(within)], exe)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "WATCHDOG_TEST_NODE="+filepath.Join(g.nodes[id].dir, "pgpool.conf"))
 	log := &record{}
 	cmd.Stderr = log
@@ -73,7 +74,7 @@ func TestALeaderThatIsFrozenOrKilledLosesTheAddressFirst(t *testing.T) {
 		return []string{"if_up_cmd = '" + script + " up'", "if_down_cmd = '" + script + " down'"}
 	}
 	// Of higher priority, so that it is the next when another makes room.
-	proc := g.process(0, append(lines(0), "wd_priority = 5")...)
+	proc := g.process(0, nil, append(lines(0), "wd_priority = 5")...)
 	g.start(1, lines(1)...)
 	g.start(2, lines(2)...)
 	said := func() string {

@@ -146,7 +146,10 @@ func (h *handler) WithGroup(name string) slog.Handler {
 func (w *who) take(a slog.Attr) bool {
 	switch a.Key {
 	case "app":
-		w.app = appName(a.Value.String())
+		w.app = a.Value.String()
+		if w.app == "" {
+			w.app = "[unknown]"
+		}
 	case "session":
 		switch a.Value.Kind() {
 		case slog.KindInt64:
