@@ -256,14 +256,17 @@ func inside(name string, do func() error) error {
 // labGroup is a group of processes in a lab.
 type labGroup struct {
 	*group
-	lab   *lab
-	procs []*exec.Cmd
-	watch *watch
+	lab     *lab
+	silence time.Duration // a node that has just started does not vote for so long
+	procs   []*exec.Cmd
+	started []time.Time
+	watch   *watch
 }
 
-func newLabGroup(t *testing.T, l *lab, lines ...string) *labGroup {
+func newLabGroup(t *testing.T, l *lab, silence time.Duration, lines ...string) *labGroup {
 	t.Helper()
-	g := &labGroup{group: newGroup(t, l.hosts), lab: l, procs: make([]*exec.Cmd, l.hosts), watch: l.watch()}
+	g := &labGroup{group: newGroup(t, l.hosts), lab: l, silence: silence,
+		procs: make([]*exec.Cmd, l.hosts), started: make([]time.Time, l.hosts), watch: l.watch()}
 	g.lines = append([]string{"use_watchdog = on", "wd_authkey = 'of this test'", "wd_interval = 1", "delegate_ip = '" + labAddress + "'"}, lines...)
 	for id := range l.hosts {
 		g.lines = append(g.lines, fmt.Sprintf("hostname%d = '%s'", id, l.ip(id)), fmt.Sprintf("wd_port%d = 9000", id),
@@ -278,6 +281,7 @@ func newLabGroup(t *testing.T, l *lab, lines ...string) *labGroup {
 // run starts the process of a node, in its place.
 func (g *labGroup) run(id int) {
 	g.t.Helper()
+	g.started[id] = time.Now()
 	g.procs[id] = g.process(id, []string{"ip", "netns", "exec", g.lab.ns(id)})
 }
 
@@ -317,13 +321,16 @@ func (g *labGroup) told(id int) []watchdog.IPCNode {
 	return l.Nodes
 }
 
-// whole waits until all are there, follow one, and that one has the address.
+// whole waits until all are there and may vote, follow one, and that one has the address.
 func (g *labGroup) whole() int {
 	g.t.Helper()
 	leader := -1
 	eventually(g.t, "everybody follows one, who has the address", func() bool {
 		leader = -1
 		for id := range g.procs {
+			if time.Since(g.started[id]) < g.silence+200*time.Millisecond {
+				return false
+			}
 			nodes := g.told(id)
 			states := 0
 			for _, n := range nodes {
@@ -400,22 +407,23 @@ var killedWithGuardian = trouble{"kill -9, the guardian too",
 
 func TestNamespacesNeverTwoAnswers(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		lines []string
-		limit time.Duration // for a new leader
-		all   []trouble
-		short int // of the troubles in the short form
+		name    string
+		lines   []string
+		promise time.Duration
+		limit   time.Duration // for a new leader
+		all     []trouble
+		short   int // of the troubles in the short form
 	}{
-		{"keepalive 1, deadtime 3", []string{"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 3"}, 5 * time.Second, troubles, 2},
-		{"wd_leader_lease 400", []string{"wd_leader_lease = 400"}, time.Second, troubles, 6},
-		{"defaults", nil, 10 * time.Second, []trouble{killedWithGuardian}, 1},
+		{"keepalive 1, deadtime 3", []string{"wd_heartbeat_keepalive = 1", "wd_heartbeat_deadtime = 3"}, 2 * time.Second, 5 * time.Second, troubles, 2},
+		{"wd_leader_lease 400", []string{"wd_leader_lease = 400"}, 400 * time.Millisecond, time.Second, troubles, 6},
+		{"defaults", nil, 4 * time.Second, 10 * time.Second, []trouble{killedWithGuardian}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if *namespaceRuns == 0 {
 				t.Parallel()
 			}
 			l := newLab(t, c.name[len(c.name)-1:], 3)
-			g := newLabGroup(t, l, c.lines...)
+			g := newLabGroup(t, l, c.promise, c.lines...)
 			ts := c.all
 			if *namespaceRuns == 0 {
 				ts = ts[:c.short]
