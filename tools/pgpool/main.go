@@ -72,8 +72,7 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 func tools() []*tool {
 	all := []*tool{pgpoolTool()}
 	all = append(all, pcpTools()...)
-	all = append(all, md5Tool(), encTool(), wdcliTool(), setupTool())
-	return append(all, unbuiltTools()...)
+	return append(all, md5Tool(), encTool(), wdcliTool(), setupTool(), watchdogSetupTool())
 }
 
 func main() {

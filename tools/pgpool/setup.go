@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"embed"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
 	"pgpool-go/pcp"
@@ -248,15 +246,11 @@ func (s *setup) configure() error {
 
 // write makes a file of the template of that name.
 func (s *setup) write(path, name string, mode os.FileMode) error {
-	t, err := template.ParseFS(setupFiles, "setup/"+name)
+	text, err := fill(name, s)
 	if err != nil {
 		return err
 	}
-	var text bytes.Buffer
-	if err := t.Execute(&text, s); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(s.Dir, path), text.Bytes(), mode)
+	return os.WriteFile(filepath.Join(s.Dir, path), text, mode)
 }
 
 // servers makes the primary, and the standbys as online recovery would.
@@ -266,11 +260,7 @@ func (s *setup) servers() error {
 	if err := s.run(s.pg("initdb"), "-D", primary.Data, "-A", "trust", "-U", s.User, "-E", "UTF8", "--no-locale", "--no-sync"); err != nil {
 		return err
 	}
-	var conf bytes.Buffer
-	t, err := template.ParseFS(setupFiles, "setup/postgresql.conf")
-	if err == nil {
-		err = t.Execute(&conf, s)
-	}
+	conf, err := fill("postgresql.conf", s)
 	if err != nil {
 		return err
 	}
@@ -278,7 +268,7 @@ func (s *setup) servers() error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(conf.Bytes())
+	_, err = f.Write(conf)
 	if err := errors.Join(err, f.Close(),
 		os.WriteFile(filepath.Join(primary.Data, "node.conf"), []byte(fmt.Sprintf("port = %d\n", primary.Port)), 0o600),
 		s.write("data0/basebackup.sh", "basebackup.sh", 0o755),

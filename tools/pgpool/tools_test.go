@@ -41,11 +41,6 @@ func TestNames(t *testing.T) {
 	if len(names) != 21 {
 		t.Errorf("%d names: %q", len(names), names)
 	}
-	for _, name := range []string{"watchdog_setup"} {
-		if got := sayAs(name, "-x"); got.exit != 1 || strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, name+": ") {
-			t.Errorf("%s: %+v", name, got)
-		}
-	}
 	if got := sayAs("pgpool", "--version"); got.stderr != "pgpool-II version 4.3.5 (tamahomeboshi)\n" || !strings.HasPrefix(got.stdout, "pgpool-go ") {
 		t.Errorf("version: %+v", got)
 	}
