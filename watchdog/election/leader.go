@@ -55,7 +55,7 @@ func (t *step) beat() {
 	self := t.peer(t.opts.ID)
 	self.acked, self.version = t.now, t.register.Version
 	t.quorum = t.shown(t.now)
-	m := Message{Kind: KindHeartbeat, Term: t.term, Seq: t.seq, Quorum: t.quorum}
+	m := Message{Kind: KindHeartbeat, Term: t.term, Seq: t.seq, Quorum: t.quorum, Constancy: t.opts.Times.Promise}
 	if t.committed != nil {
 		m.Committed = t.committed.Version
 	}
