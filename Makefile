@@ -9,7 +9,11 @@ DESTDIR ?=
 # for `make test`: TESTFLAGS=-short leaves out what needs PostgreSQL, PKG=./parser one room only
 TESTFLAGS ?=
 PKG ?= ./...
-# for `make bench`: e.g. BENCHFLAGS='-rounds 1 -seconds 3 -modes simple'
+# pool_hba.conf's method pam needs the headers of PAM (libpam0g-dev); without them it is left out.
+ifndef TAGS
+TAGS := $(shell $$($(GO) env CC) -include security/pam_appl.h -E -x c /dev/null >/dev/null 2>&1 && echo pam)
+endif
+# for `make bench`: e.g. BENCHFLAGS=-quick, or '-rounds 5 -modes simple,latency -targets pgbouncer,pgpool-go -clients 16'
 BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
@@ -21,15 +25,16 @@ all: build
 # One binary; it knows the names it answers to.
 build:
 	@mkdir -p bin
-	$(GO) build -trimpath -o bin/pgpool ./tools/pgpool
+	@$(if $(filter pam,$(TAGS)),,echo "built without PAM: there is no security/pam_appl.h")
+	$(GO) build -trimpath -tags '$(TAGS)' -o bin/pgpool ./tools/pgpool
 	@for tool in $$(bin/pgpool --tool-names); do [ $$tool = pgpool ] || ln -sf pgpool bin/$$tool; done
 
 test: testdeps build
-	$(GO) test -race -shuffle=on -timeout 40m $(TESTFLAGS) $(PKG)
+	$(GO) test -tags '$(TAGS)' -race -shuffle=on -timeout 40m $(TESTFLAGS) $(PKG)
 
 lint: imports
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet -tags '$(TAGS)' ./...
 	$(GO) mod tidy -diff
 
 # Who may import whom.

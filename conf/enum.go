@@ -53,6 +53,7 @@ var (
 	sslModes = words[SslMode]{
 		{name: "auto", value: SslAuto},
 		{name: "disable", value: SslDisable},
+		{name: "allow", value: SslAllow},
 		{name: "prefer", value: SslPrefer},
 		{name: "require", value: SslRequire},
 		{name: "verify-ca", value: SslVerifyCA},

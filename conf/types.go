@@ -38,6 +38,7 @@ type SslMode int
 const (
 	SslAuto       SslMode = iota // as pgpool-II: disable without ssl, else prefer, and verify if there are CA certificates
 	SslDisable                   // never
+	SslAllow                     // where the server does not let us in without
 	SslPrefer                    // where the server has it
 	SslRequire                   // nothing else, with whatever certificate
 	SslVerifyCA                  // with a certificate of a CA that is known

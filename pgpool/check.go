@@ -109,7 +109,7 @@ func (k *checker) hba() {
 	if !k.EnablePoolHba {
 		return
 	}
-	hba, err := conf.LoadHba(k.Paths.Hba)
+	hba, err := loadHba(k.Paths.Hba)
 	if err != nil {
 		k.problem(FoundError, "enable_pool_hba", fmt.Errorf("pgpool will not start: %w", err))
 		return

@@ -138,7 +138,7 @@ func (s *Server) tell(notices []conf.Notice) {
 // current derives what sessions want from a configuration, and reads the files
 // that belong to it.
 func (s *Server) current(c *conf.Config) *session.Current {
-	cur := &session.Current{Config: c, Rules: route.NewRules(c)}
+	cur := &session.Current{Config: c, Rules: route.NewRules(c), Alone: alone(c)}
 	if path := c.PoolPasswdFile(); c.PoolPasswd != "" {
 		passwd, err := conf.LoadPoolPasswd(path, c.PassKey())
 		switch {
@@ -151,7 +151,7 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		}
 	}
 	if c.EnablePoolHba {
-		if cur.Hba, cur.HbaErr = conf.LoadHba(c.Paths.Hba); cur.HbaErr == nil {
+		if cur.Hba, cur.HbaErr = loadHba(c.Paths.Hba); cur.HbaErr == nil {
 			s.tell(cur.Hba.Notices)
 			if !c.Ssl {
 				s.tell(cur.Hba.WithoutSSL())
@@ -159,6 +159,18 @@ func (s *Server) current(c *conf.Config) *session.Current {
 		}
 	}
 	return cur
+}
+
+// alone tells whether a session has one server only, as where there is one, and in raw
+// mode.
+func alone(c *conf.Config) bool {
+	used := 0
+	for _, b := range c.Backends {
+		if b.Used() {
+			used++
+		}
+	}
+	return used == 1 || c.BackendClusteringMode == conf.Raw
 }
 
 // warnOfModes tells of files with secrets that others may read or change.
@@ -189,7 +201,7 @@ func secure(cur *session.Current) error {
 	}
 	cur.ClientTLS, cur.ServerTLS = clients, nil
 	if servers != nil {
-		cur.ServerTLS = &backend.TLS{Config: servers, Required: required}
+		cur.ServerTLS = &backend.TLS{Config: servers, Required: required, Second: cur.BackendSslmode == conf.SslAllow}
 	}
 	return nil
 }

@@ -316,6 +316,13 @@ func (r *record) String() string {
 	return r.text.String()
 }
 
+// forget begins anew.
+func (r *record) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text.Reset()
+}
+
 func (r *record) tail(lines int) string {
 	all := strings.Split(strings.TrimSpace(r.String()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")

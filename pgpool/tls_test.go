@@ -353,6 +353,7 @@ func TestBackendTLS(t *testing.T) {
 	}{
 		{[]string{"backend_sslmode = disable"}, "f"},
 		{[]string{"backend_sslmode = prefer"}, "t"},
+		{[]string{"backend_sslmode = allow"}, "f"},
 		{[]string{"backend_sslmode = require"}, "t"},
 		{[]string{"ssl = on"}, "t"},
 		{[]string{"backend_sslmode = verify-ca", "ssl_ca_cert = '" + stranger.file("ca.crt") + "'"}, "error"},
@@ -363,6 +364,12 @@ func TestBackendTLS(t *testing.T) {
 		got := f.psql(fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres user=postgres sslmode=prefer", f.Port), "select ssl from pg_stat_ssl where pid = pg_backend_pid()")
 		if !strings.HasPrefix(got, tc.want) {
 			t.Errorf("%v: got %q, want %q", tc.lines, got, tc.want)
+		}
+		if tc.lines[0] == "backend_sslmode = allow" { // and it is asked for where the server has a hostssl line only
+			got := f.psql(fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres user=secured password=secret", f.Port), "select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+			if got != "t" {
+				t.Errorf("allow, where TLS is required: got %q", got)
+			}
 		}
 	}
 }

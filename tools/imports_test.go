@@ -31,8 +31,8 @@ var house = []room{
 	{6, "tools/bench", "testcluster", ""},
 	{6, "tools/pgxsuite", "testcluster", ""},
 	{6, "tools", "", ""},
-	{5, "pgpool", "command session catalog monitor qcache route backend cluster auth certs eventlog watchdog election conf parser pcp wire", ""},
-	{4, "pgpool/session", "catalog qcache backend route cluster auth certs directory wire parser conf eventlog", pgproto3},
+	{5, "pgpool", "command session catalog monitor qcache route backend cluster auth certs pam eventlog watchdog election conf parser pcp wire", ""},
+	{4, "pgpool/session", "catalog qcache backend route cluster auth certs directory pam wire parser conf eventlog", pgproto3},
 	{3, "pgpool/catalog", "backend route parser", ""},
 	{3, "pgpool/monitor", "backend cluster conf eventlog", ""},
 	{3, "pgpool/qcache", "wire parser conf", ""},
@@ -43,6 +43,7 @@ var house = []room{
 	{2, "pgpool/command", "eventlog", ""},
 	{1, "pgpool/certs", "conf", ""},
 	{0, "pgpool/directory", "", "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"}, // LDAP's encoding, for the test's server
+	{0, "pgpool/pam", "", "github.com/msteinert/pam/v2"},
 	{1, "pgpool/eventlog", "conf", ""},
 	{1, "watchdog", "election conf", "github.com/hashicorp/memberlist github.com/vishvananda/netlink"},
 	{0, "conf", "", ""},

@@ -35,6 +35,8 @@ type Plan struct {
 	// Mock asks in earnest and takes no answer, so that a user of whom nothing
 	// is known meets the same questions as any other.
 	Mock bool
+	// Pass has the server's own questions passed on to the client, see Pass.
+	Pass bool
 	// Refuse is set where the client is turned away without a question.
 	Refuse *Error
 }

@@ -19,10 +19,11 @@ const (
 	FormVerifier               // what PostgreSQL stores for SCRAM: can check, cannot log in
 	FormKeys                   // SCRAM keys won from a client's proof: can log in where the salt is the same
 	FormUnreadable             // pool_passwd has an entry which cannot be decrypted
+	FormPassed                 // a server has judged the client itself: it is known, its password is not
 )
 
 func (f Form) String() string {
-	return [...]string{"none", "plain", "md5", "verifier", "keys", "unreadable"}[f]
+	return [...]string{"none", "plain", "md5", "verifier", "keys", "unreadable", "passed on"}[f]
 }
 
 // Credential is what is known about a user's password: an entry of pool_passwd,
@@ -64,6 +65,10 @@ func Verified(v Verifier) Credential {
 
 // Unreadable is an entry of pool_passwd which cannot be decrypted.
 func Unreadable() Credential { return Credential{form: FormUnreadable} }
+
+// Passed is what remains of an exchange between client and server which pgpool has
+// only passed on: nothing to be shown to another server.
+func Passed() Credential { return Credential{form: FormPassed} }
 
 // passed is what is left of a client's proof checked against v: enough to log
 // in to every server that stores the same verifier.

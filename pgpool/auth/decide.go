@@ -20,6 +20,9 @@ type Client struct {
 	Stored Credential
 	// ClearText is allow_clear_text_frontend_auth.
 	ClearText bool
+	// Alone says that the session will need no other server connection than its
+	// first, so that the client may prove itself to that server.
+	Alone bool
 	// Conceal hides whether pool_passwd has an entry: a user without one is
 	// asked as any other and fails as one who has a wrong password.
 	Conceal bool
@@ -54,6 +57,8 @@ func Relay(m Method, c Client) Plan {
 		return Plan{Ask: AskPassword}
 	case c.Stored.Form() == FormNone && c.Conceal:
 		return Plan{Ask: ask, Mock: true}
+	case c.Stored.Form() == FormNone && c.Alone:
+		return Plan{Pass: true}
 	}
 	e := misfit(m, c.Stored, c.User)
 	if c.Stored.Form() == FormNone {
@@ -71,6 +76,7 @@ const (
 	HBAPassword = "password"
 	HBACert     = "cert"
 	HBALDAP     = "ldap" // the answer is for the directory to judge
+	HBAPAM      = "pam"  // and here for PAM
 )
 
 // Admit decides with pool_hba, step one: the rule that matched says how the
@@ -87,7 +93,7 @@ func Admit(method string, c Client) Plan {
 	switch method {
 	case HBACert:
 		return Plan{Known: c.Stored}
-	case HBALDAP:
+	case HBALDAP, HBAPAM:
 		return Plan{Ask: AskPassword}
 	case HBATrust:
 		return Plan{Known: c.Stored}
@@ -138,7 +144,8 @@ func absent(ask Ask, message string, c Client) Plan {
 // Present decides with pool_hba, step two: what goes to a server that asks for
 // m, where proven is what step one returned. A client that passed is not asked
 // again, except one whose rule is trust, by a server that wants clear text,
-// where that may be asked for.
+// where that may be asked for, and one who has not been asked for a password at all,
+// where it may prove itself to the server.
 func Present(m Method, method string, c Client, proven Credential) Plan {
 	switch {
 	case method == HBATrust && m.Kind == KindPassword && c.ClearText:
@@ -148,6 +155,8 @@ func Present(m Method, method string, c Client, proven Credential) Plan {
 		return Plan{Ask: AskPassword, Known: c.Stored}
 	case m.Kind == KindUnsupported:
 		return Plan{Refuse: unsupported(m)}
+	case !fits(m, proven) && proven.Form() == FormNone && c.Alone && (method == HBATrust || method == HBACert):
+		return Plan{Pass: true}
 	case !fits(m, proven):
 		e := misfit(m, proven, c.User)
 		if method == HBATrust && proven.Form() == FormNone {

@@ -245,7 +245,7 @@ func TestWordsOfRules(t *testing.T) {
 	if want := `no pool_hba.conf entry for host "[local]", user "a?b", database "d"", SSL on`; e.Detail != want {
 		t.Errorf("%s, expected %s", e.Detail, want)
 	}
-	if e := Admit("pam", Client{}).Refuse; e == nil || e.SQLState != "0A000" || e.Severity != "FATAL" {
+	if e := Admit("radius", Client{}).Refuse; e == nil || e.SQLState != "0A000" || e.Severity != "FATAL" {
 		t.Errorf("a method nobody can carry out gave %v", e)
 	}
 	gss := Method{Kind: KindUnsupported, Name: "gss"}

@@ -90,9 +90,18 @@ func fits(m Method, c Credential) bool {
 
 // receive reads the next authentication request, which must have this code.
 func receive(b Backend, m Method, user string, want uint32) ([]byte, error) {
-	body, err := b.ReceiveAuth()
+	data, err := hear(b, want)
 	if err != nil {
 		return nil, refused(m, user, err)
+	}
+	return data, nil
+}
+
+// hear is receive in the server's own words.
+func hear(b Backend, want uint32) ([]byte, error) {
+	body, err := b.ReceiveAuth()
+	if err != nil {
+		return nil, err
 	}
 	code, data, err := open(body)
 	switch {

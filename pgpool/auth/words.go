@@ -90,10 +90,19 @@ func misfit(m Method, c Credential, user string) *Error {
 		return e.hint(fmt.Sprintf("The entry for \"%s\" in pool_passwd is an md5 hash, but the server asks for %s: store the password with pg_enc.", name, m))
 	case FormVerifier:
 		return e.hint(fmt.Sprintf("The entry for \"%s\" in pool_passwd is a SCRAM verifier, which can check a client but not log in to a server: store the password with pg_enc.", name))
+	case FormPassed:
+		return e.hint(fmt.Sprintf("The password of \"%s\" was shown to a server over another connection and is not known here: add it to pool_passwd with pg_enc, or set auth_query.", name))
 	case FormKeys:
 		return e.hint(fmt.Sprintf("The SCRAM verifier for \"%s\" is not the one of this server, or the server asks for %s: store the password with pg_enc, or the same verifier on every server.", name, m))
 	}
 	return e.hint(fmt.Sprintf("Add \"%s\" to pool_passwd with pg_enc.", name))
+}
+
+// twoChannels is SCRAM between a client and a server that each have a TLS channel of
+// their own with us, where both insist that there should be one.
+func twoChannels() *Error {
+	return fatal(stateNotAuthorized, wordsSCRAMBackend, "a login that may be bound to its TLS channel cannot be passed on from one channel to another").
+		hint("Add the user to pool_passwd with pg_enc, or set auth_query, or have the client connect with channel_binding=disable.")
 }
 
 // unsupported is a server asking for what pgpool cannot do.
@@ -168,6 +177,11 @@ func BadHBAFile() *Error {
 func NotVouched(c Client) *Error {
 	return fatal(stateWrongPassword, wordsClient,
 		fmt.Sprintf("LDAP authentication with pgpool failed for user \"%s\"", plainName(c.User))).hint(hintLog)
+}
+
+// NotVouchedPAM is a user for whom PAM does not vouch, with PAM's words: E20.
+func NotVouchedPAM(words string) *Error {
+	return fatal(stateWrongPassword, "failed authentication against PAM", words).hint(hintLog)
 }
 
 // notAsked is a pool_hba method this build cannot carry out.

@@ -26,6 +26,9 @@ func Connect(ctx context.Context, e *wire.Engine, target Target, l Login, cred a
 	})
 	if err != nil {
 		c.Close()
+		if again, ok := target.Insist(err); ok {
+			return Connect(ctx, e, again, l, cred)
+		}
 		return Asker{}, err
 	}
 	return Asker{c, task}, nil

@@ -23,6 +23,8 @@ type Target struct {
 	Port    int
 	Timeout time.Duration // for connecting; zero waits for the kernel's own limit
 	TLS     *TLS          // nil: in the clear
+
+	insist bool // on TLS, whatever it says about when
 }
 
 func (t Target) address() (network, addr string) {
@@ -72,6 +74,7 @@ type Conn struct {
 	target  Target
 	secret  []byte
 	params  []wire.Param // parameter statuses, in the order first reported
+	report  []byte       // them as messages, see Report; nil, to be made
 	key     Key
 	born    time.Time
 	idle    time.Time // since when in a pool
@@ -141,6 +144,19 @@ func (c *Conn) Finish(user string, cred auth.Credential) error {
 	if err := auth.Answer(c, c.Method, user, cred); err != nil {
 		return err
 	}
+	return c.ready()
+}
+
+// Pass is Finish with what the client itself answers to the server.
+func (c *Conn) Pass(client auth.Frontend) error {
+	if err := auth.Pass(client, c, c.Method); err != nil {
+		return err
+	}
+	return c.ready()
+}
+
+// ready hears a server that has let us in until it takes statements.
+func (c *Conn) ready() error {
 	for {
 		typ, body, err := c.Next(answerLimit)
 		if err != nil {
@@ -212,6 +228,19 @@ func (c *Conn) Param(name string) string {
 	return ""
 }
 
+// Report is the reported settings as messages to a client that logs in, made once
+// for all sessions of the connection. It must not be changed.
+func (c *Conn) Report() []byte {
+	if c.report == nil {
+		for _, p := range c.params {
+			c.report = wire.AppendFrame(c.report, wire.ParameterStatus, len(p.Name)+len(p.Value)+2)
+			c.report = append(append(c.report, p.Name...), 0)
+			c.report = append(append(c.report, p.Value...), 0)
+		}
+	}
+	return c.report
+}
+
 // NoteParam remembers a ParameterStatus, given its body.
 func (c *Conn) NoteParam(body []byte) {
 	name, rest, ok := wire.CString(body)
@@ -224,10 +253,13 @@ func (c *Conn) NoteParam(body []byte) {
 	}
 	for i := range c.params {
 		if c.params[i].Name == string(name) {
-			c.params[i].Value = string(value)
+			if c.params[i].Value != string(value) {
+				c.params[i].Value, c.report = string(value), nil
+			}
 			return
 		}
 	}
+	c.report = nil
 	c.params = append(c.params, wire.Param{Name: string(name), Value: string(value)})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"pgpool-go/pgpool/certs"
 	"pgpool-go/pgpool/wire"
@@ -15,6 +16,7 @@ import (
 type TLS struct {
 	Config   *tls.Config
 	Required bool // a server without it is not spoken to
+	Second   bool // only a server that does not let us in without is asked for it
 }
 
 // asksTLS is the packet that asks a server whether it has TLS. It answers with one
@@ -37,7 +39,18 @@ func (t Target) config() *tls.Config {
 // wantsTLS tells whether to ask for it: over a Unix socket nobody listens in.
 func (t Target) wantsTLS() bool {
 	network, _ := t.address()
-	return t.TLS != nil && network == "tcp"
+	return t.TLS != nil && network == "tcp" && (!t.TLS.Second || t.insist)
+}
+
+// Insist is the target with TLS from the beginning, if err is that of a server which
+// may let us in then and not without.
+func (t Target) Insist(err error) (Target, bool) {
+	var no *Refusal
+	if t.TLS == nil || !t.TLS.Second || t.insist || !errors.As(err, &no) || !strings.HasPrefix(no.Said.Code, "28") {
+		return t, false
+	}
+	t.insist = true
+	return t, t.wantsTLS()
 }
 
 // secure begins TLS as the target wants.

@@ -40,7 +40,15 @@ type Catalog struct {
 	o   Options
 	dbs atomic.Pointer[map[string]*database] // replaced, never changed
 	mu  sync.Mutex                           // held to replace it
+
+	pathMu sync.RWMutex
+	paths  map[pathKey]*Path
 }
+
+type pathKey struct{ setting, user string }
+
+// pathsKept bounds the search_paths remembered; most installations have a handful.
+const pathsKept = 1024
 
 // New makes an empty Catalog.
 func New(o Options) *Catalog {
@@ -66,6 +74,25 @@ func New(o Options) *Catalog {
 type Path struct {
 	schemas []string // in order, pg_catalog in its place
 	key     string
+}
+
+// Path is NewPath, remembered for the next session that has the same.
+func (c *Catalog) Path(setting, user string) *Path {
+	k := pathKey{setting, user}
+	c.pathMu.RLock()
+	p := c.paths[k]
+	c.pathMu.RUnlock()
+	if p != nil {
+		return p
+	}
+	p = NewPath(strings.Clone(setting), user)
+	c.pathMu.Lock()
+	defer c.pathMu.Unlock()
+	if len(c.paths) >= pathsKept || c.paths == nil {
+		c.paths = make(map[pathKey]*Path)
+	}
+	c.paths[pathKey{strings.Clone(setting), strings.Clone(user)}] = p
+	return p
 }
 
 // NewPath reads a search_path as SET and SHOW give it. user stands for "$user".

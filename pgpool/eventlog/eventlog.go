@@ -80,15 +80,32 @@ func (l *Journal) Logger() *slog.Logger {
 	}})
 }
 
+// Client is whom a session serves.
+type Client struct{ App, User, Database string }
+
 // Session is the log of the client session in a slot, which stands where the
-// original has the pid of a child. Give it "app", "user" and "db" with
-// Logger.With once they are known. If config is not nil it returns the
+// original has the pid of a child. It speaks for client, or if that is nil for
+// one who is not known yet. If config is not nil it returns the
 // settings of that session, whose log_min_messages and log_error_verbosity
 // then count (PGPOOL SET); it is called by the goroutine that logs.
-func (l *Journal) Session(slot int, config func() *conf.Config) *slog.Logger {
-	return slog.New(&handler{log: l, config: config, who: who{
-		app: "child", pid: int64(slot), session: true, lines: new(atomic.Int64),
-	}})
+func (l *Journal) Session(slot int, client *Client, config func() *conf.Config) *slog.Logger {
+	h := &struct {
+		handler
+		lines atomic.Int64
+	}{handler: handler{log: l, config: config, who: who{app: "child", pid: int64(slot), session: true}}}
+	h.who.lines = &h.lines
+	if client != nil {
+		h.who.app, h.who.user, h.who.database = appName(client.App), client.User, client.Database
+	}
+	return slog.New(&h.handler)
+}
+
+// appName is how an application is called that has no name.
+func appName(name string) string {
+	if name == "" {
+		return "[unknown]"
+	}
+	return name
 }
 
 // Rotate begins a new file (pcp_log_rotate). Without logging_collector it

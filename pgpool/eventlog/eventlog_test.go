@@ -98,7 +98,7 @@ func TestPrefixEscapes(t *testing.T) {
 	l, w := configured(t, func(c *conf.Config) {
 		c.LogLinePrefix = "%a|%-6p|%6p|%3l|%d|%u|%P|%%|%z|%10:%-8u|"
 	})
-	s := l.Session(7, nil)
+	s := l.Session(7, nil, nil)
 	s.Log(ctx, Log, "one")
 	s = s.With("app", "psql", "user", "ann", "db", "shop")
 	s.Log(ctx, Log, "two")
@@ -176,7 +176,7 @@ func TestVerbose(t *testing.T) {
 
 func TestApplicationNameStaysOneLine(t *testing.T) {
 	l, w := configured(t, nil)
-	l.Session(1, nil).With("app", "a\nLOG:  b").Log(ctx, Log, "t")
+	l.Session(1, nil, nil).With("app", "a\nLOG:  b").Log(ctx, Log, "t")
 	if got := w.take(); got != "a\\x0aLOG:  b: LOG:  t\n" {
 		t.Errorf("got %q", got)
 	}
@@ -188,7 +188,7 @@ func TestSessionSettings(t *testing.T) {
 		c.LogMinMessages = conf.LevelDebug1
 		c.LogErrorVerbosity = conf.VerbosityTerse
 	})
-	s := l.Session(1, func() *conf.Config { return own })
+	s := l.Session(1, nil, func() *conf.Config { return own })
 	s.Log(ctx, Debug1, "selecting load balance node", "detail", "selected backend id is 1")
 	if got := w.take(); got != "child: DEBUG:  selecting load balance node\n" {
 		t.Errorf("got %q", got)
@@ -230,7 +230,7 @@ func TestConcurrentReportsDoNotMix(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			s := l.Session(i, nil)
+			s := l.Session(i, nil, nil)
 			for range 100 {
 				s.Log(ctx, Log, strings.Repeat("x", 100), "detail", "d")
 			}
@@ -250,7 +250,7 @@ func TestConcurrentReportsDoNotMix(t *testing.T) {
 
 func TestDisabledLevelAllocatesNothing(t *testing.T) {
 	l, _ := configured(t, nil)
-	log := l.Session(1, nil)
+	log := l.Session(1, nil, nil)
 	attr := slog.String("detail", "d")
 	if n := testing.AllocsPerRun(100, func() { log.LogAttrs(ctx, Debug1, "x", attr) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -258,14 +258,14 @@ func TestDisabledLevelAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkDisabled(b *testing.B) {
-	log := New(&bytes.Buffer{}).Session(1, nil)
+	log := New(&bytes.Buffer{}).Session(1, nil, nil)
 	for b.Loop() {
 		log.LogAttrs(ctx, Debug1, "x")
 	}
 }
 
 func BenchmarkStatement(b *testing.B) {
-	log := New(discard{}).Session(1, nil).With("app", "psql")
+	log := New(discard{}).Session(1, nil, nil).With("app", "psql")
 	for b.Loop() {
 		log.LogAttrs(ctx, Log, "DB node id: 0 backend pid: 1234 statement: select 1")
 	}

@@ -146,10 +146,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 func (w *who) take(a slog.Attr) bool {
 	switch a.Key {
 	case "app":
-		w.app = a.Value.String()
-		if w.app == "" {
-			w.app = "[unknown]"
-		}
+		w.app = appName(a.Value.String())
 	case "session":
 		switch a.Value.Kind() {
 		case slog.KindInt64:

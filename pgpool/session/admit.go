@@ -3,10 +3,10 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +18,6 @@ import (
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/cluster"
-	"pgpool-go/pgpool/directory"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
@@ -51,15 +50,15 @@ func (s *Session) admit() error {
 	s.since = s.task.Now()
 	s.slot.enter(Occupant{Database: s.database, User: s.user, App: s.app, Host: s.host, Port: s.port, Since: s.since}, s)
 	s.setStatus(Connecting)
-	s.log = s.Journal.Session(slot.ID, func() *conf.Config { return s.cfg.Config })
+	own := func() *conf.Config { return s.cfg.Config }
 	if s.cfg.LogConnections {
 		detail := "connecting host=" + s.clientName()
 		if s.port != "" {
 			detail += " port=" + s.port
 		}
-		s.log.LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
+		s.Journal.Session(slot.ID, nil, own).LogAttrs(ctx, eventlog.Log, "new connection received", slog.String("detail", detail))
 	}
-	s.log = s.log.With(slog.String("app", s.app), slog.String("user", s.user), slog.String("db", s.database))
+	s.log = s.Journal.Session(slot.ID, &eventlog.Client{App: s.app, User: s.user, Database: s.database}, own)
 	s.log.LogAttrs(ctx, eventlog.Debug5, "connection_count_up: a client has taken a slot")
 
 	stop = s.task.Limit(s.cfg.AuthenticationTimeout, errAuthTimeout)
@@ -70,25 +69,6 @@ func (s *Session) admit() error {
 	}
 	return s.welcome()
 }
-
-// clientName is the client's address, or with log_hostname its name.
-func (s *Session) clientName() string {
-	if !s.cfg.LogHostname || s.port == "" {
-		return s.host
-	}
-	name := s.host
-	s.task.Block(func() {
-		limit, stop := context.WithTimeout(ctx, nameLimit)
-		defer stop()
-		if names, err := net.DefaultResolver.LookupAddr(limit, s.host); err == nil && len(names) > 0 {
-			name = strings.TrimSuffix(names[0], ".")
-		}
-	})
-	return name
-}
-
-// nameLimit bounds how long a client waits for its name to be found.
-const nameLimit = 2 * time.Second
 
 // open reads the startup packet's wishes.
 func (s *Session) open(st *wire.Startup) error {
@@ -129,8 +109,11 @@ func (s *Session) open(st *wire.Startup) error {
 		}
 	}
 	s.login.User, s.login.Database = s.user, s.database
-	key := slices.Clone(s.login.Params)
-	slices.SortStableFunc(key, func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
+	key := s.login.Params
+	if byName := func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) }; !slices.IsSortedFunc(key, byName) {
+		key = slices.Clone(key)
+		slices.SortStableFunc(key, byName)
+	}
 	s.settingsKey = canonical(key)
 	return nil
 }
@@ -168,21 +151,6 @@ func (s *Session) ReceivePassword() ([]byte, error) {
 		return nil, wire.Fatal("08P01", fmt.Sprintf("expected password response, got message type %d", typ))
 	}
 	return body, nil
-}
-
-// askDirectory has an LDAP server judge the password the client has given. The
-// servers are shown that one or the one of pool_passwd, as the rule says.
-func (s *Session) askDirectory(rule *conf.Rule, client auth.Client) error {
-	var err error
-	s.task.Block(func() { err = directory.Check(rule.Options, s.user, s.cred.Password()) })
-	if err != nil {
-		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("user was refused by line %d of pool_hba.conf", rule.Line), slog.Any("err", err))
-		return auth.NotVouched(client)
-	}
-	if rule.Option("backend_use_passwd") != "1" {
-		s.cred = client.Stored
-	}
-	return nil
 }
 
 // logRefusal tells the operator what the client need not know: which rule it met,
@@ -231,6 +199,7 @@ func (s *Session) authenticate() error {
 		User: s.user, Database: s.database, Host: s.host,
 		SSL: s.tls, CertName: s.certName,
 		Stored: s.cfg.stored(s.user), ClearText: s.cfg.AllowClearTextFrontendAuth,
+		Alone: s.cfg.Alone,
 	}
 	if s.cfg.EnablePoolHba {
 		rule, err := s.rule()
@@ -251,10 +220,8 @@ func (s *Session) authenticate() error {
 			s.logRefusal(rule, client, err)
 			return err
 		}
-		if rule.Method == conf.MethodLDAP {
-			if err := s.askDirectory(rule, client); err != nil {
-				return err
-			}
+		if err := s.vouched(rule, client); err != nil {
+			return err
 		}
 	}
 	node, err := s.firstNode()
@@ -262,42 +229,56 @@ func (s *Session) authenticate() error {
 		return err
 	}
 	s.main = node
-	prove := func(m auth.Method) error {
-		plan := auth.Present(m, s.hbaMethod, client, s.cred)
-		if s.hbaMethod == "" {
-			if m.Kind == auth.KindMD5 || m.Kind == auth.KindSCRAM {
-				if err := s.lookUp(&client); err != nil {
-					return err
-				}
-			}
-			plan = auth.Relay(m, client)
+	plan := func(m auth.Method) (auth.Plan, error) {
+		if s.hbaMethod != "" {
+			return auth.Present(m, s.hbaMethod, client, s.cred), nil
 		}
-		var err error
-		s.cred, err = auth.Challenge(s, s.user, plan)
-		return err
+		if m.Kind == auth.KindMD5 || m.Kind == auth.KindSCRAM {
+			if err := s.lookUp(&client); err != nil {
+				return auth.Plan{}, err
+			}
+		}
+		return auth.Relay(m, client), nil
 	}
 	// An idle connection of the same user tells what its server had asked, so
 	// that the client can be asked the same without one being opened.
 	if m, ok := s.Pool.Method(node, s.database, s.user); ok && s.poolable() {
-		if err := prove(m); err != nil {
+		p, err := plan(m)
+		if err != nil {
 			return err
 		}
-		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
-			s.take(c)
-			return nil
+		if !p.Pass {
+			if s.cred, err = auth.Challenge(s, s.user, p); err != nil {
+				return err
+			}
+			if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
+				s.take(c)
+				return nil
+			}
+			return s.connect(node)
 		}
-		return s.connect(node)
 	}
 	c, err := s.startServer(node)
 	if err != nil {
 		return err
 	}
-	if err := prove(c.Method); err != nil {
+	p, err := plan(c.Method)
+	switch {
+	case err != nil:
+	case p.Pass:
+		s.cred = auth.Passed()
+		err = s.refusedBy(c.Pass(s))
+	default:
+		s.cred, err = auth.Challenge(s, s.user, p)
+	}
+	if err != nil {
 		c.Close()
 		return err
 	}
-	if c, err = s.finishServer(c); err != nil {
-		return err
+	if !p.Pass {
+		if c, err = s.finishServer(c); err != nil {
+			return err
+		}
 	}
 	s.take(c)
 	return nil
@@ -345,7 +326,12 @@ func (s *Session) firstNode() (int, error) {
 		Hint:    "repair the backend nodes and restart pgpool"}
 }
 
-func (s *Session) poolable() bool { return s.cfg.ConnectionCache && s.replication == "" }
+// poolable tells whether the session's server connections may be another's before or
+// afterwards. One on which the server has judged the client is of no use to others:
+// nobody here could tell whether they know the password.
+func (s *Session) poolable() bool {
+	return s.cfg.ConnectionCache && s.replication == "" && s.cred.Form() != auth.FormPassed
+}
 
 func (s *Session) poolKey(node int) backend.Key {
 	return backend.Key{Node: node, Database: s.database, User: s.user, Settings: s.settingsKey, Proof: s.cred.Digest()}
@@ -379,9 +365,22 @@ func (s *Session) makePlace(node int, err error) bool {
 }
 
 func (s *Session) hail(node int) (*backend.Conn, error) {
+	if !s.cfg.knows(node) {
+		return nil, s.unreachable(&backend.Error{Node: node, Err: errors.New("not configured")})
+	}
+	target := s.cfg.Target(node)
+	c, err := s.greet(target)
+	if again, ok := target.Insist(err); ok {
+		return s.greet(again)
+	}
+	return c, err
+}
+
+// greet opens a server connection up to the server's question for proof.
+func (s *Session) greet(target backend.Target) (*backend.Conn, error) {
 	var c *backend.Conn
 	var err error
-	s.task.Block(func() { c, err = s.dial(s.cfg, node) })
+	s.task.Block(func() { c, err = backend.Dial(s.Dialing, s.Engine, target) })
 	if err != nil && s.Dialing.Err() != nil {
 		return nil, wire.Fatal("57P01", "terminating connection due to administrator command") // we are shutting down
 	}
@@ -394,7 +393,7 @@ func (s *Session) hail(node int) (*backend.Conn, error) {
 	if s.replication != "" {
 		login.Params = append(slices.Clone(login.Params), wire.Param{Name: "replication", Value: s.replication})
 	}
-	stop := s.task.Limit(s.cfg.HealthCheck(node).ConnectTimeout, &backend.Error{Node: node, Err: errLoginTimeout})
+	stop := s.task.Limit(target.Timeout, &backend.Error{Node: target.Node, Err: errLoginTimeout})
 	_, err = c.Start(login)
 	stop()
 	if err != nil {
@@ -553,24 +552,28 @@ func (s *Session) listServers() {
 	s.slot.setServers(list)
 }
 
+var authenticated [4]byte // the body of AuthenticationOk
+
 // welcome completes the login towards the client.
 func (s *Session) welcome() error {
 	c := s.conns[s.main]
-	if err := s.client.Send(&pgproto3.AuthenticationOk{}); err != nil { // in one burst with what follows
+	if err := s.client.SendRaw(wire.Authentication, authenticated[:]); err != nil { // in one burst with what follows
 		return err
 	}
-	for _, p := range c.Params() {
-		if err := s.client.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value}); err != nil {
-			return err
-		}
+	if _, err := s.client.Write(c.Report()); err != nil {
+		return err
 	}
 	// The server's own pid, since clients compare it with pg_backend_pid(), but
 	// a secret of ours: the connection will serve others after this session.
-	secret := make([]byte, keySize(s.minor))
-	rand.Read(secret)
-	s.remember(cancelKey{c.PID, string(secret)})
-	err := s.client.Send(&pgproto3.BackendKeyData{ProcessID: c.PID, SecretKey: secret}, &pgproto3.ReadyForQuery{TxStatus: c.Status})
-	if err != nil {
+	key := binary.BigEndian.AppendUint32(make([]byte, 0, 4+keySize(longKeys)), c.PID)
+	key = key[:4+keySize(s.minor)]
+	rand.Read(key[4:])
+	s.remember(cancelKey{c.PID, string(key[4:])})
+	if err := s.client.SendRaw(wire.BackendKeyData, key); err != nil {
+		return err
+	}
+	key[0] = c.Status
+	if err := s.client.SendRaw(wire.ReadyForQuery, key[:1]); err != nil {
 		return err
 	}
 	s.router = route.NewSession(s.database, s.user, s.app, defaults(s.login.Params))

@@ -33,13 +33,22 @@ const cancelLimit = 10 * time.Second
 
 func (s *Session) remember(k cancelKey) {
 	s.cancelKey = k
-	s.cancels.Store(k, s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancels == nil {
+		s.cancels = make(map[cancelKey]*Session)
+	}
+	s.cancels[k] = s
 }
 
 // forget makes the session unknown to cancel requests and waits for those that
 // are on their way.
 func (s *Session) forget() {
-	s.cancels.CompareAndDelete(s.cancelKey, s)
+	s.mu.Lock()
+	if s.cancels[s.cancelKey] == s {
+		delete(s.cancels, s.cancelKey)
+	}
+	s.mu.Unlock()
 	s.flight.mu.Lock()
 	s.flight.over = true
 	s.flight.mu.Unlock()
@@ -65,12 +74,14 @@ func (s *Session) running(c *server) {
 
 // cancel carries out a request. As PostgreSQL, it says nothing to whoever asks.
 func (sh *Shared) cancel(k wire.CancelKey) {
-	found, ok := sh.cancels.Load(cancelKey{k.PID, k.Secret})
-	if !ok {
+	sh.mu.Lock()
+	found := sh.cancels[cancelKey{k.PID, k.Secret}]
+	sh.mu.Unlock()
+	if found == nil {
 		sh.Log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("cancel request for process %d matches no session", k.PID))
 		return
 	}
-	found.(*Session).cancelRunning()
+	found.cancelRunning()
 }
 
 // cancelRunning has the server of the running statement cancel it. Safe for all

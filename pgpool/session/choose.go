@@ -447,5 +447,8 @@ func (s *Session) drawn(d route.Decision) {
 }
 
 func (s *Session) logLookup(err error) {
+	if errors.Is(err, errAlone) {
+		return
+	}
 	s.log.LogAttrs(ctx, eventlog.Warning, "could not look up the names of a statement", slog.Any("err", err))
 }

@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/catalog"
 	"pgpool-go/pgpool/cluster"
@@ -31,7 +33,7 @@ func (s *Session) searchPath() *catalog.Path {
 		}
 	}
 	if s.path == nil || text != s.pathText {
-		s.path, s.pathText = catalog.NewPath(text, s.user), text
+		s.path, s.pathText = s.Catalog.Path(text, s.user), text
 	}
 	return s.path
 }
@@ -72,6 +74,9 @@ func (s *Session) informant() int {
 // aside puts questions to a node over a connection of their own, so that they
 // have no part in the client's transaction and see a session as it is after login.
 func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error) error {
+	if s.cred.Form() == auth.FormPassed {
+		return errAlone
+	}
 	key := s.poolKey(node)
 	c := s.Pool.Get(key, s.task)
 	if c == nil {
@@ -93,6 +98,9 @@ func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error
 	}
 	return err
 }
+
+// errAlone is no loss: where one server is all there is, everything goes to it.
+var errAlone = errors.New("there is no password for another connection")
 
 // pristine tells that the main server can be asked over the session's own
 // connection, and would answer as right after login.

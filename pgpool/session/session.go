@@ -49,13 +49,14 @@ type Session struct {
 	since               time.Time
 	cancelKey           cancelKey
 
-	main   int            // the node for everything that may not be elsewhere
-	conns  []*server      // by node; nil where none is open
-	watch  []*wire.Conn   // client and all of conns, for the idle wait
-	cur    *server        // who owes or last owed replies
-	rnd    func() float64 // for draws
-	flight cancels        // cancel requests under way
-	snap   *cluster.Snapshot
+	main     int            // the node for everything that may not be elsewhere
+	conns    []*server      // by node; nil where none is open
+	watch    []*wire.Conn   // client and all of conns, for the idle wait
+	watching [4]*wire.Conn  // behind watch while it is short
+	cur      *server        // who owes or last owed replies
+	rnd      func() float64 // for draws
+	flight   cancels        // cancel requests under way
+	snap     *cluster.Snapshot
 
 	due       expectations
 	settings  settings
@@ -82,9 +83,10 @@ type Session struct {
 // returns when all is over. A panic ends this session alone.
 func (sh *Shared) Serve(task *wire.Task, client *wire.Conn) {
 	s := &Session{Shared: sh, task: task, client: client, main: -1, rnd: rand.Float64, log: sh.Log}
+	s.watch = s.watching[:0]
 	s.host, s.port = peer(client)
-	sh.present.Store(s.task, struct{}{})
-	defer sh.present.Delete(s.task)
+	sh.enter(task)
+	defer sh.leave(task)
 	client.Mark(func(err error) error { return &ClientGone{err} })
 	client.Attach(s.task)
 	s.setConfig(sh.Config())
@@ -394,6 +396,12 @@ func (s *Session) said(err error) error { return &ended{err} }
 // end is the only place where an error becomes words for the client, an event
 // and a log line.
 func (s *Session) end(err error) {
+	if !errors.Is(err, errGoodbye) {
+		s.fail(err)
+	}
+}
+
+func (s *Session) fail(err error) {
 	var (
 		gone *ClientGone
 		word *wire.Error
@@ -402,7 +410,6 @@ func (s *Session) end(err error) {
 		odd  *wire.FrameError
 	)
 	switch {
-	case errors.Is(err, errGoodbye):
 	case errors.As(err, &said):
 		s.client.SendNow()
 	case errors.As(err, &gone):
@@ -472,7 +479,7 @@ func (s *Session) giveBack(c *server) {
 	// What the client has not ended with a Sync must not be committed by a
 	// statement of ours; and a cancel request must not hit whoever comes next.
 	unsynced := slices.Contains(s.pipe.touched, c)
-	if unread || unsynced || s.flying() || !s.cfg.ConnectionCache || s.replication != "" {
+	if unread || unsynced || s.flying() || !s.poolable() {
 		if unread || unsynced {
 			c.Taint()
 		}
@@ -560,6 +567,11 @@ func (s *Session) refresh() {
 
 func canonical(params []wire.Param) string {
 	var b strings.Builder
+	size := 0
+	for _, p := range params {
+		size += len(p.Name) + len(p.Value) + 2
+	}
+	b.Grow(size)
 	for _, p := range params {
 		b.WriteString(p.Name)
 		b.WriteByte('=')

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -41,9 +40,11 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
-	cancels   sync.Map // cancelKey → *Session
 	strangers strangers
-	present   sync.Map // *wire.Task → struct{}: everybody connected
+
+	mu      sync.Mutex // of the following
+	cancels map[cancelKey]*Session
+	present map[*wire.Task]struct{} // everybody connected
 }
 
 // Current is a configuration with what is derived from it once, at load.
@@ -53,6 +54,7 @@ type Current struct {
 	Passwd *conf.PoolPasswd // nil: no file
 	Hba    *conf.Hba        // nil unless enable_pool_hba
 	HbaErr error            // why there are no rules although there should be
+	Alone  bool             // a session needs one server only
 
 	ClientTLS *tls.Config  // how clients are met that want TLS; nil: they do not get it
 	ServerTLS *backend.TLS // nil: servers are spoken to in the clear
@@ -102,18 +104,32 @@ func (c *Current) Target(node int) backend.Target {
 	return backend.Target{Node: node, Host: b.Hostname, Port: b.Port, Timeout: c.HealthCheck(node).ConnectTimeout, TLS: c.ServerTLS}
 }
 
-// dial opens a socket to a node; no server is asked anything yet.
-func (sh *Shared) dial(cfg *Current, node int) (*backend.Conn, error) {
-	if node < 0 || node >= len(cfg.Backends) || !cfg.Backends[node].Used() {
-		return nil, &backend.Error{Node: node, Err: fmt.Errorf("not configured")}
+// knows tells whether a node is configured.
+func (c *Current) knows(node int) bool {
+	return node >= 0 && node < len(c.Backends) && c.Backends[node].Used()
+}
+
+// enter counts a connection in, leave out.
+func (sh *Shared) enter(t *wire.Task) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.present == nil {
+		sh.present = make(map[*wire.Task]struct{})
 	}
-	return backend.Dial(sh.Dialing, sh.Engine, cfg.Target(node))
+	sh.present[t] = struct{}{}
+}
+
+func (sh *Shared) leave(t *wire.Task) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.present, t)
 }
 
 // EndAll interrupts every connection, those without a slot included.
 func (sh *Shared) EndAll(word *wire.Error) {
-	sh.present.Range(func(k, _ any) bool {
-		k.(*wire.Task).Interrupt(word)
-		return true
-	})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for t := range sh.present {
+		t.Interrupt(word)
+	}
 }

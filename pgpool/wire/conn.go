@@ -54,12 +54,15 @@ const (
 )
 
 var (
+	helloPool = sync.Pool{New: func() any { return new([helloBuffer]byte) }}
 	smallPool = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 	largePool = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
 
 func giveBack(b []byte) {
 	switch cap(b) {
+	case helloBuffer:
+		helloPool.Put((*[helloBuffer]byte)(b[:helloBuffer]))
 	case smallBuffer:
 		smallPool.Put((*[smallBuffer]byte)(b[:smallBuffer]))
 	case largeBuffer:
@@ -387,7 +390,7 @@ func (c *Conn) Close() error {
 	c.in, c.out, c.r, c.w = nil, nil, 0, 0
 	fd := c.fd
 	c.fd = -1 // a late use must fail, not meet whoever has the number next
-	return syscall.Close(fd)
+	return rawClose(fd)
 }
 
 // String names the peer, for logs.

@@ -18,10 +18,11 @@ type loop struct {
 	wakefd int          // eventfd that ends the wait from outside
 	now    atomic.Int64 // coarse clock, see Task.Now
 
-	ready []*Task // to be run in this turn
-	later []*Task // have had their share of this turn
-	idle  []*coroutine
-	away  int // tasks in Block
+	ready  []*Task // to be run in this turn
+	later  []*Task // have had their share of this turn
+	idle   []*coroutine
+	alarms []*alarm // called off, see Task.Limit
+	away   int      // tasks in Block
 
 	mu       sync.Mutex
 	injected []*Task // woken by other goroutines

@@ -32,14 +32,22 @@ func (c *Conn) Send(msgs ...Message) error {
 	return nil
 }
 
+// AppendFrame adds the header of a frame whose body of size bytes is to follow.
+func AppendFrame(dst []byte, typ byte, size int) []byte {
+	return binary.BigEndian.AppendUint32(append(dst, typ), uint32(size+4))
+}
+
 // SendRaw composes one frame from its letter and body.
 func (c *Conn) SendRaw(typ byte, body []byte) error {
-	var head [headerLen]byte
-	head[0] = typ
-	binary.BigEndian.PutUint32(head[1:], uint32(len(body)+4))
-	if _, err := c.Write(head[:]); err != nil {
-		return err
+	if len(c.out)+headerLen > maxUnsent {
+		if err := c.Flush(); err != nil {
+			return err
+		}
 	}
+	if c.out == nil {
+		c.out = smallPool.Get().(*[smallBuffer]byte)[:0]
+	}
+	c.out = AppendFrame(c.out, typ, len(body))
 	_, err := c.Write(body)
 	return err
 }

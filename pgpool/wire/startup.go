@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
 // The codes that may stand where a startup packet has its protocol version.
@@ -57,66 +58,78 @@ func (s *Startup) Lookup(name string) (string, bool) {
 
 // Hello waits for a connection's first packet. Anything that is not one is an
 // *Error to be sent to whoever it is.
-func (c *Conn) Hello() (*Hello, error) {
+func (c *Conn) Hello() (Hello, error) {
 	if c.in == nil { // a stranger, who may never say more than this
-		c.in, c.r, c.w = make([]byte, helloBuffer), 0, 0
+		c.in, c.r, c.w = helloPool.Get().(*[helloBuffer]byte)[:], 0, 0
 	}
 	if err := c.Need(1); err != nil {
-		return nil, err
+		return Hello{}, err
 	}
 	if c.Bytes()[0] == tlsHandshake && c.sealed == nil {
-		return &Hello{Direct: true}, nil
+		return Hello{Direct: true}, nil
 	}
 	if err := c.Need(4); err != nil {
-		return nil, err
+		return Hello{}, err
 	}
 	size := binary.BigEndian.Uint32(c.Bytes())
 	if size < 8 || size > MaxStartup {
-		return nil, Fatal("08P01", "invalid length of startup packet")
+		return Hello{}, Fatal("08P01", "invalid length of startup packet")
 	}
 	if err := c.Need(int(size)); err != nil {
-		return nil, err
+		return Hello{}, err
 	}
-	body := c.Bytes()[4:size]
 	defer func() {
 		if c.Skip(int(size)); c.r == c.w {
 			c.Release()
 		}
 	}()
+	return parseHello(c.Bytes()[4:size])
+}
+
+// parseHello reads a first packet without its length: a code and what belongs to it.
+// Nothing of body is kept.
+func parseHello(body []byte) (Hello, error) {
 	code := binary.BigEndian.Uint32(body)
 	body = body[4:]
 	switch code {
 	case sslCode, gssCode:
 		if len(body) != 0 {
-			return nil, Fatal("08P01", "invalid length of startup packet")
+			return Hello{}, Fatal("08P01", "invalid length of startup packet")
 		}
-		return &Hello{SSL: code == sslCode, GSS: code == gssCode}, nil
+		return Hello{SSL: code == sslCode, GSS: code == gssCode}, nil
 	case cancelCode:
 		if len(body) < 8 || len(body) > 4+256 {
-			return nil, Fatal("08P01", "invalid length of query cancel packet")
+			return Hello{}, Fatal("08P01", "invalid length of query cancel packet")
 		}
-		return &Hello{Cancel: &CancelKey{PID: binary.BigEndian.Uint32(body), Secret: string(body[4:])}}, nil
+		return Hello{Cancel: &CancelKey{PID: binary.BigEndian.Uint32(body), Secret: string(body[4:])}}, nil
 	}
 	if major := code >> 16; major != 3 {
-		return nil, Fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, code&0xffff))
+		return Hello{}, Fatal("0A000", fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, code&0xffff))
 	}
-	s := &Startup{Minor: int(code & 0xffff)}
+	params, ok := startupParams(string(body)) // one copy, of which all are parts
+	if !ok {
+		return Hello{}, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+	}
+	return Hello{Startup: &Startup{Minor: int(code & 0xffff), Params: params}}, nil
+}
+
+// startupParams reads pairs of zero-terminated strings up to an empty name, which
+// must be the last.
+func startupParams(body string) ([]Param, bool) {
+	params := make([]Param, 0, strings.Count(body, "\x00")/2)
 	for {
-		name, rest, ok := CString(body)
+		name, rest, ok := strings.Cut(body, "\x00")
 		if !ok {
-			return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+			return nil, false
 		}
-		if len(name) == 0 {
-			if len(rest) != 0 {
-				return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
-			}
-			return &Hello{Startup: s}, nil
+		if name == "" {
+			return params, rest == ""
 		}
-		value, rest, ok := CString(rest)
+		value, rest, ok := strings.Cut(rest, "\x00")
 		if !ok {
-			return nil, Fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+			return nil, false
 		}
-		s.Params = append(s.Params, Param{Name: string(name), Value: string(value)})
+		params = append(params, Param{Name: name, Value: value})
 		body = rest
 	}
 }

@@ -32,6 +32,14 @@ func rawSend(fd int, p []byte) (int, syscall.Errno) {
 	return int(n), 0
 }
 
+// rawClose closes a socket that does not linger.
+func rawClose(fd int) error {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 func epollWait(epfd int, events []syscall.EpollEvent, timeout int) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeout), 0, 0)
 	if errno != 0 {

@@ -177,12 +177,17 @@ func (t *Task) Limit(d time.Duration, cause error) (stop func()) {
 	if d <= 0 {
 		return func() {}
 	}
-	a := &alarm{task: t, cause: cause}
-	timer := time.AfterFunc(d, a.ring)
-	return func() {
-		timer.Stop()
-		a.off()
+	if t.co == nil {
+		return newAlarm(t).set(d, cause)
 	}
+	l := t.loop
+	if n := len(l.alarms); n > 0 {
+		a := l.alarms[n-1]
+		l.alarms = l.alarms[:n-1]
+		a.task = t
+		return a.set(d, cause)
+	}
+	return newAlarm(t).set(d, cause)
 }
 
 // Until is Limit for the end of a context, whose cause it takes.
@@ -200,14 +205,47 @@ func (t *Task) Until(ctx context.Context) (stop func()) {
 	}
 }
 
-// alarm sets a task's limit once, unless it has been called off before.
+// alarm sets a task's limit once, unless it has been called off before. A loop
+// keeps those that were called off in time, for the next limit of one of its tasks.
 type alarm struct {
 	task *Task
+
+	timer *time.Timer // of Limit
+	stop  func()      // is calledOff, made once
 
 	mu    sync.Mutex
 	cause error
 	rung  bool
 	dead  bool
+}
+
+func newAlarm(t *Task) *alarm {
+	a := &alarm{task: t}
+	a.stop = a.calledOff
+	return a
+}
+
+// set starts the timer and returns what calls it off.
+func (a *alarm) set(d time.Duration, cause error) (stop func()) {
+	a.cause = cause
+	if a.timer == nil {
+		a.timer = time.AfterFunc(d, a.ring)
+	} else {
+		a.timer.Reset(d)
+	}
+	return a.stop
+}
+
+// calledOff ends a limit. Only if its timer had not begun to ring is nobody else
+// left who knows the alarm.
+func (a *alarm) calledOff() {
+	inTime := a.timer.Stop()
+	if t := a.task; inTime && t.co != nil && len(t.loop.alarms) < maxIdle {
+		a.task, a.cause = nil, nil
+		t.loop.alarms = append(t.loop.alarms, a)
+		return
+	}
+	a.off()
 }
 
 func (a *alarm) ring() {

@@ -2,59 +2,94 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
 
-// table is the Markdown table of medians: a block of rows per mode, in each
-// what a target did and how that compares with no proxy and with PgBouncer.
-func table(work []mode, targets []*target, r results) string {
+// tables are the medians in Markdown: a table per form, in it a block of rows per
+// work, in that what each target did and how it compares with no proxy and with
+// PgBouncer.
+func tables(works []work, targets []*target, r results) string {
 	var b strings.Builder
-	b.WriteString("| work | through | tps | of direct | of PgBouncer | CPU µs/tx |\n|---|---|---:|---:|---:|---:|\n")
-	for _, m := range work {
-		direct, bouncer := r.median(m.name, "direct"), r.median(m.name, "pgbouncer")
-		for i, t := range targets {
-			label := ""
-			if i == 0 {
-				label = m.meaning
-			}
-			s := r.median(m.name, t.name)
-			if s == nil {
-				fmt.Fprintf(&b, "| %s | %s | failed | | | |\n", label, t.name)
-				continue
-			}
-			cpu := ""
-			if t.cmd != nil {
-				cpu = fmt.Sprintf("%.1f", s.cpu)
-			}
-			fmt.Fprintf(&b, "| %s | %s | %.0f | %s | %s | %s |\n", label, t.name, s.tps, ratio(s, direct), ratio(s, bouncer), cpu)
-		}
+	for _, f := range forms {
+		block := slices.DeleteFunc(slices.Clone(works), func(w work) bool { return w.form != f })
+		b.WriteString(table(f, block, targets, r))
 	}
 	return b.String()
 }
 
-func ratio(s, to *sample) string {
-	if to == nil || to.tps == 0 {
+// table is that of one form; empty if nobody did any of the works. A figure that
+// nobody knows gets no column.
+func table(f *form, works []work, targets []*target, r results) string {
+	var rows strings.Builder
+	shown := f.known(works, targets, r)
+	for _, w := range works {
+		label := w.label
+		for _, t := range targets {
+			if !slices.Contains(w.targets, t.name) {
+				continue
+			}
+			fmt.Fprintf(&rows, "| %s | %s |", label, t.name)
+			label = ""
+			s := r.median(w, t.name)
+			direct, bouncer := r.median(w, "direct"), r.median(w, t.peer)
+			for i, figure := range f.figures {
+				if !shown[i] {
+					continue
+				}
+				if s == nil {
+					rows.WriteString(" failed |")
+				} else {
+					fmt.Fprintf(&rows, " %s |", figure.text(s[i]))
+				}
+				if figure.direct {
+					fmt.Fprintf(&rows, " %s |", ratio(s, direct, i))
+				}
+				if figure.bouncer {
+					fmt.Fprintf(&rows, " %s |", ratio(s, bouncer, i))
+				}
+			}
+			rows.WriteByte('\n')
+		}
+	}
+	if rows.Len() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", s.tps/to.tps)
+	head, line := "| "+f.title+" | through |", "|---|---|"
+	for i, figure := range f.figures {
+		if !shown[i] {
+			continue
+		}
+		head, line = head+" "+figure.name+" |", line+"---:|"
+		if figure.direct {
+			head, line = head+" of direct |", line+"---:|"
+		}
+		if figure.bouncer {
+			head, line = head+" of PgBouncer |", line+"---:|"
+		}
+	}
+	return "\n" + head + "\n" + line + "\n" + rows.String()
 }
 
-// median is that of the throughput and that of the CPU time, nil if no run succeeded.
-func (r results) median(mode, target string) *sample {
-	runs := r[[2]string{mode, target}]
-	if len(runs) == 0 {
-		return nil
+// known tells which figures anybody knows.
+func (f *form) known(works []work, targets []*target, r results) []bool {
+	known := make([]bool, len(f.figures))
+	for _, w := range works {
+		for _, t := range targets {
+			for i, v := range r.median(w, t.name) {
+				known[i] = known[i] || !math.IsNaN(v)
+			}
+		}
 	}
-	var tps, cpu []float64
-	for _, s := range runs {
-		tps, cpu = append(tps, s.tps), append(cpu, s.cpu)
-	}
-	return &sample{middle(tps), middle(cpu)}
+	known[0] = true // there must be one to say "failed" in
+	return known
 }
 
-func middle(values []float64) float64 {
-	slices.Sort(values)
-	n := len(values)
-	return (values[(n-1)/2] + values[n/2]) / 2
+// ratio is that of the i-th figure; empty where there is nothing to compare with.
+func ratio(s, to sample, i int) string {
+	if s == nil || to == nil || math.IsNaN(s[i]) || math.IsNaN(to[i]) || to[i] == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", s[i]/to[i])
 }

@@ -66,9 +66,8 @@ type Message struct {
 	Term      Term
 	Seq       uint64
 	Yes       bool
-	Why       string        // of a no
-	Promised  Term          // by the sender
-	Constancy time.Duration // the promise that the sender's lease takes; of votes and heartbeats
+	Why       string // of a no
+	Promised  Term   // by the sender
 	Committed Version
 	Quorum    Quorum
 	Register  *Register // not to be changed
