@@ -16,6 +16,7 @@ type letter struct {
 	Election *election.Message `json:",omitempty"`
 	Order    *order            `json:",omitempty"`
 	Done     *done             `json:",omitempty"`
+	Settings *settings         `json:",omitempty"`
 }
 
 // letterVersion changes when a node could no longer understand another.
@@ -39,7 +40,7 @@ func decode(b []byte) (letter, error) {
 	switch {
 	case l.Version != letterVersion:
 		return l, fmt.Errorf("of version %d, this pgpool understands %d", l.Version, letterVersion)
-	case l.Election == nil && l.Order == nil && l.Done == nil:
+	case l == letter{Version: l.Version}:
 		return l, errors.New("empty")
 	}
 	return l, nil

@@ -39,6 +39,8 @@ func (w *Watchdog) receive(l letter) {
 		w.ordered(*l.Order)
 	case l.Done != nil:
 		w.orders.answered(*l.Done)
+	case l.Settings != nil:
+		w.heardSettings(*l.Settings)
 	}
 }
 

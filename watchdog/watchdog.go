@@ -14,7 +14,8 @@
 // Where a change goes: what is sent and how, letter.go and gossip.go; what is
 // kept, disk.go; the order of things when leading begins and ends, escalate.go
 // and guardian.go; who is dead, lifecheck.go and heartbeat.go; what people are
-// told, status.go and narrate.go; what is passed on to all members, order.go.
+// told, status.go and narrate.go; what is passed on to all members, order.go; what
+// is compared when one joins, settings.go.
 package watchdog
 
 import (
@@ -99,6 +100,8 @@ type Watchdog struct {
 	once     sync.Once
 	gone     sync.Once // this node was found to be cut off
 	work     sync.WaitGroup
+
+	inspected sync.Map // by node: the start of it whose settings this leader has seen
 }
 
 // agreed is the newest committed register, and a channel that is closed when
@@ -155,6 +158,7 @@ func Start(o Options) (*Watchdog, error) {
 		w.work.Go(func() { w.carry(n) })
 	}
 	w.work.Go(w.join)
+	w.work.Go(w.inspect)
 	w.work.Go(func() { w.run(saved) })
 	w.life.start()
 	return w, nil
@@ -202,6 +206,7 @@ func (w *Watchdog) Reload(c *conf.Config) {
 		w.life.old.Store(&old.WdAuthkey)
 		w.rekey(old.WdAuthkey, c.WdAuthkey)
 	}
+	w.inspected.Clear()
 	w.input(election.Reload{Options: w.options(c)})
 }
 

@@ -140,6 +140,30 @@ func TestAWrongKeyIsAStranger(t *testing.T) {
 	}
 }
 
+func TestDifferentSettingsAreNamed(t *testing.T) {
+	g := newGroup(t, 2, "backend_hostname0 = 'a'", "backend_port0 = 5432", "max_pool = 4")
+	g.start(0, "wd_priority = 2")
+	g.start(1, "max_pool = 5", "failover_require_consensus = off", "backend_hostname0 = 'b'", "health_check_period0 = 7")
+	leader := g.leader()
+	there := "configuration of watchdog node \"" + g.nodes[1-leader].Status().Members[0].Name + "\" differs: "
+	if leader != 0 {
+		t.Fatalf("node %d leads", leader)
+	}
+	said := func(what string) int {
+		return strings.Count(strings.ReplaceAll(g.nodes[leader].log.String(), "\\\"", "\""), what)
+	}
+	eventually(t, "they are compared", func() bool { return said("have been compared") == 1 })
+	for _, what := range []string{"max_pool is \"5\" there, here it is \"4\"", "failover_require_consensus is \"off\" there, here it is \"on\"",
+		"backend_hostname0 is \"b\" there, here it is \"a\"", "health_check_period0 is \"7\" there, here it is not set"} {
+		if n := said(there + what); n != 1 {
+			t.Errorf("%d times: %s", n, there+what)
+		}
+	}
+	if n := said(" differs: "); n != 4 {
+		t.Errorf("%d differences", n)
+	}
+}
+
 func TestTheKeyIsChangedByReloads(t *testing.T) {
 	g := newGroup(t, 2)
 	g.startAll()

@@ -69,7 +69,7 @@ func (t *step) poll(k Kind) {
 		p.no = false
 		p.pre, p.vote = p.id == t.opts.ID && k == KindPreVote, p.id == t.opts.ID && k == KindVote
 		if p.id != t.opts.ID && r.has(p.id) {
-			t.send(p.id, Message{Kind: k, Term: t.term})
+			t.send(p.id, Message{Kind: k, Term: t.term, Constancy: t.opts.Times.Promise})
 		}
 	}
 }

@@ -29,7 +29,8 @@
 // was lost since does not have it, and a node that has just started does not take
 // it, so it cannot stand in for one that has decided. A leader whose lease is over
 // says so, once its address is down: those who hear a deaf leader need not wait.
-// And who breaks the tie of a shrunk set is one of the set, also where a leader
+// A promise lasts as long as the leader's own settings need it to, which travel
+// with what it asks for: members may be set differently. And who breaks the tie of a shrunk set is one of the set, also where a leader
 // writes it that was just removed.
 //
 // Where a change goes: what a voter grants, voter.go; when a node stands,
@@ -144,9 +145,10 @@ type Options struct {
 // Saved is what a node keeps on disk. A node that finds nothing there, or
 // something damaged, starts with a new Incarnation and nothing else.
 type Saved struct {
-	Incarnation uint64    // never 0; no two disks of a node share one
-	Promised    Term      // the highest term it helped
-	Register    *Register // the newest it accepted; nil: none
+	Incarnation uint64        // never 0; no two disks of a node share one
+	Promised    Term          // the highest term it helped
+	Constancy   time.Duration // for how long each time
+	Register    *Register     // the newest it accepted; nil: none
 }
 
 // peer is what is known of a configured node; one of them is the node itself.
@@ -182,17 +184,18 @@ type State struct {
 	register *Register // never nil; version zero: first start, nothing agreed yet
 
 	// As a voter.
-	role     Role
-	leader   int           // whom we promised to follow; -1 none
-	promise  time.Duration // until then; binds even if the leader is forgotten
-	lastSeq  uint64        // newest heartbeat of that leader
-	joined   Term          // the last term whose leader was heard to lead
-	released Term          // a term whose leader has given up
-	silent   time.Duration // no votes until then
-	expired  time.Duration // since when we are free; never: we are not
-	turn     time.Duration // when we stand
-	why      string        // reason of the last election we saw the need of
-	quorum   Quorum        // as the leader last said
+	role      Role
+	leader    int           // whom we promised to follow; -1 none
+	promise   time.Duration // until then; binds even if the leader is forgotten
+	constancy time.Duration // for how long the one we promised to needs it each time
+	lastSeq   uint64        // newest heartbeat of that leader
+	joined    Term          // the last term whose leader was heard to lead
+	released  Term          // a term whose leader has given up
+	silent    time.Duration // no votes until then
+	expired   time.Duration // since when we are free; never: we are not
+	turn      time.Duration // when we stand
+	why       string        // reason of the last election we saw the need of
+	quorum    Quorum        // as the leader last said
 
 	// As a candidate.
 	round   uint64        // highest seen anywhere
@@ -246,11 +249,12 @@ func New(opts Options, saved Saved, started int64, seed uint64, now time.Duratio
 		incarnation: saved.Incarnation,
 		started:     started,
 		promised:    saved.Promised,
+		constancy:   saved.Constancy,
 		round:       saved.Promised.Round,
 		register:    saved.Register,
 		leader:      -1,
 		promise:     never,
-		silent:      now + opts.Times.Silence,
+		silent:      now + max(opts.Times.Silence, saved.Constancy),
 		expired:     never,
 		quorum:      NoLeader,
 		why:         "start",
@@ -359,7 +363,7 @@ func (s State) Wake() time.Duration {
 }
 
 func (s *State) saved() Saved {
-	v := Saved{Incarnation: s.incarnation, Promised: s.promised}
+	v := Saved{Incarnation: s.incarnation, Promised: s.promised, Constancy: s.constancy}
 	if !s.register.Version.Zero() {
 		v.Register = s.register
 	}

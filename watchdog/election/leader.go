@@ -55,7 +55,7 @@ func (t *step) beat() {
 	self := t.peer(t.opts.ID)
 	self.acked, self.version = t.now, t.register.Version
 	t.quorum = t.shown(t.now)
-	m := Message{Kind: KindHeartbeat, Term: t.term, Seq: t.seq, Quorum: t.quorum}
+	m := Message{Kind: KindHeartbeat, Term: t.term, Seq: t.seq, Quorum: t.quorum, Constancy: t.opts.Times.Promise}
 	if t.committed != nil {
 		m.Committed = t.committed.Version
 	}
@@ -118,7 +118,8 @@ func (t *step) advance() {
 
 // settle ends the founding, once a quorum knows of it: whoever has answered is
 // bound to the disk it answers from, and counts by it from now on. All that are
-// there get the time to answer, lest the group hang on the few that were quickest
+// there get the time to answer, and those that have just started and must not yet
+// take it get that time, too, lest the group hang on the few that were quickest
 // should one of them fail in the next moment.
 func (t *step) settle() {
 	r := t.register.clone()
@@ -128,10 +129,15 @@ func (t *step) settle() {
 	}
 	v := r.New
 	for i := range t.peers {
-		switch p := &t.peers[i]; {
+		p := &t.peers[i]
+		patience := t.opts.Times.Candidacy
+		if t.answers(p, t.now) {
+			patience += t.opts.Times.Silence
+		}
+		switch {
 		case known(p):
 			v = v.with(p.id, p.incarnation)
-		case t.hears(p, t.now) && t.now-t.won < t.opts.Times.Candidacy:
+		case t.hears(p, t.now) && t.now-t.won < patience:
 			return
 		}
 	}

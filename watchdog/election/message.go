@@ -66,8 +66,9 @@ type Message struct {
 	Term      Term
 	Seq       uint64
 	Yes       bool
-	Why       string // of a no
-	Promised  Term   // by the sender
+	Why       string        // of a no
+	Promised  Term          // by the sender
+	Constancy time.Duration // the promise that the sender's lease takes; of votes and heartbeats
 	Committed Version
 	Quorum    Quorum
 	Register  *Register // not to be changed

@@ -30,7 +30,7 @@ var mutations = []struct{ name, file, old, new string }{
 	{"a leader decides before its register is committed", "leader.go", "return t.role == Leader && t.active != never && t.lease > t.now", "t.committed, t.active = t.register, max(t.active, 0)\n\treturn t.role == Leader && t.lease > t.now"},
 	{"who may hold the address votes", "voter.go", "case !t.down:", "case false:"},
 	{"the address is announced down when it is ordered down", "leader.go", "if t.down && t.releasing != (Term{}) {", "if t.releasing != (Term{}) {"},
-	{"the first leader hurries", "leader.go", "case t.hears(p, t.now) && t.now-t.won < t.opts.Times.Candidacy:", "case false:"},
+	{"the first leader hurries", "leader.go", "case t.hears(p, t.now) && t.now-t.won < patience:", "case false:"},
 	{"decided while the first leader still looks for the others", "leader.go", "r.Founding = t.register.unsettled() && t.forced == nil", "_ = 0"},
 	{"half is enough at once", "candidate.go", "if w == halfOf && (", "if false && ("},
 	{"votes outlive a decision", "failover.go", "return slices.ContainsFunc(b.nodes, func(id int) bool { return slices.Contains(d.Nodes, id) })", "return b.act == d.Act && slices.Equal(b.nodes, d.Nodes)"},

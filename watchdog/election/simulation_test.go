@@ -47,6 +47,9 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 	w := newWorld(seed, n, priorities, r)
 	for _, h := range w.hosts {
 		h.opts.Priority = w.rand.IntN(3)
+		if r.mixed && h.id%2 == 1 {
+			h.opts.Times = TimesFor(2 * s.promise)
+		}
 		if w.rand.IntN(2) == 0 {
 			h.opts.RemoveLost = 2 * s.promise
 			h.opts.RemoveNoShow = 5 * s.promise
@@ -75,7 +78,7 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 	healAt := w.now
 	w.end()
 	out := outcome{}
-	for w.judge.broken == "" && w.now < healAt+12*s.promise {
+	for w.judge.broken == "" && w.now < healAt+12*s.longest() {
 		w.run(w.now + s.promise/16)
 		if out.healed == 0 && w.leader() >= 0 {
 			out.healed = w.now - healAt
@@ -93,7 +96,7 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 		}
 	case out.healed == 0:
 		out.broken = "I8 no leader whom all follow after the faults have ended"
-	case out.healed > peace*s.promise:
+	case out.healed > peace*s.longest():
 		out.broken = fmt.Sprintf("I8 a leader only %v after the faults have ended", out.healed)
 	case s.still && w.judge.elected > 8*s.promise:
 		out.broken = "I9 an election, and nothing had happened"
@@ -101,6 +104,13 @@ func (s scenario) run(seed uint64, trace func(string, ...any)) outcome {
 		out.broken = "I8 the leader was lost again"
 	}
 	return out
+}
+
+func (s scenario) longest() time.Duration {
+	if s.rules.mixed {
+		return 2 * s.promise
+	}
+	return s.promise
 }
 
 // electable reports that the newest register has a quorum of the disks it is bound to.
@@ -326,6 +336,7 @@ var scenarios = []scenario{
 	{name: "shrinking", nodes: []int{3, 4, 5}, promise: 600 * time.Millisecond, rules: rules{shrink: true}, share: 5},
 	{name: "fast", nodes: []int{3, 5}, promise: 600 * time.Millisecond, share: 5},
 	{name: "half with a witness", nodes: []int{2, 4}, promise: 4 * time.Second, rules: rules{opts: Options{HalfVotes: HalfWithWitness}}, share: 5},
+	{name: "different promises", nodes: []int{3, 5}, promise: 2 * time.Second, rules: rules{mixed: true}, share: 5},
 	{name: "nothing happens", nodes: []int{2, 3, 5, 7}, promise: 2 * time.Second, still: true, share: 2},
 	{name: "crashes of leaders alone", nodes: []int{3, 5}, promise: 2 * time.Second, quiet: true, share: 3},
 }
@@ -339,6 +350,7 @@ var mutants = []scenario{
 	{name: "disk forgets unnoticed", want: "I", nodes: []int{3}, promise: 4 * time.Second, rules: rules{forgetful: true}},
 	{name: "lost disk keeps its incarnation", want: "I", nodes: []int{3}, promise: 4 * time.Second, rules: rules{wipes: true, sameDisk: true}},
 	{name: "address removed too slowly", want: "I2", nodes: []int{3}, promise: 4 * time.Second, rules: rules{slowRemoval: true}},
+	{name: "different promises, and nobody minds", want: "I", nodes: []int{3}, promise: 4 * time.Second, rules: rules{mixed: true, deafToIt: true}},
 	{name: "half votes", want: "I", nodes: []int{2, 4}, promise: 4 * time.Second, rules: rules{opts: Options{HalfVotes: HalfIsQuorum}}},
 }
 

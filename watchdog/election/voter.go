@@ -86,20 +86,29 @@ func (t *step) vote(m Message) {
 	if t.role != Follower {
 		t.unseat("votes for another")
 	}
-	t.follow(m.From, m.Term)
-	t.promise, t.expired = t.now+t.opts.Times.Promise, never
+	t.follow(m)
+	t.bind()
 	t.send(m.From, Message{Kind: KindVoteReply, Term: m.Term, Yes: true, Promised: t.promised})
 }
 
-// follow promises a term.
-func (t *step) follow(leader int, term Term) {
-	if t.promised != term {
-		t.promised, t.dirty = term, true
-		t.lastSeq = 0
+// follow promises a candidate's or leader's term.
+func (t *step) follow(m Message) {
+	if t.promised != m.Term {
+		t.promised, t.dirty = m.Term, true
+		t.lastSeq, t.constancy = 0, 0
 	}
-	t.round = max(t.round, term.Round)
-	t.leader = leader
+	if t.constancy < m.Constancy { // what must be kept through a restart, too
+		t.constancy, t.dirty = m.Constancy, true
+	}
+	t.round = max(t.round, m.Term.Round)
+	t.leader = m.From
 	t.forced = nil
+}
+
+// bind begins the promise anew. It lasts as long as the other's lease needs it to,
+// whatever is set here.
+func (t *step) bind() {
+	t.promise, t.expired = t.now+max(t.opts.Times.Promise, t.constancy), never
 }
 
 // heartbeat of a leader: a promise to it, and news. A silent node answers too:
@@ -124,7 +133,7 @@ func (t *step) heartbeat(m Message) {
 		t.lower()
 	}
 	known := t.joined == m.Term && t.leader == m.From
-	t.follow(m.From, m.Term)
+	t.follow(m)
 	t.humble = false // an election is over
 	news := m.Seq > t.lastSeq
 	// A founding register may be late, and this disk lost since: not right after a start.
@@ -133,7 +142,7 @@ func (t *step) heartbeat(m Message) {
 	}
 	if news { // a repeated message prolongs nothing
 		t.lastSeq = max(t.lastSeq, m.Seq)
-		t.promise, t.expired = t.now+t.opts.Times.Promise, never
+		t.bind()
 		t.quorum = m.Quorum
 	}
 	if !known {

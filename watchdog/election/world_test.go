@@ -49,6 +49,8 @@ type rules struct {
 	slowRemoval bool // the address takes longer to go than allowed for
 	wipes       bool // disks are lost, but never of so many that a majority has no memory
 	shrink      bool // who is lost is removed soon
+	mixed       bool // every other host has a promise of twice the length
+	deafToIt    bool // and nobody minds another's
 	kind        bool // and only where the others can still elect
 }
 
@@ -165,6 +167,9 @@ func (w *world) start(h *host) {
 	h.boot++
 	h.started = int64(w.now)*1000 + int64(h.boot)
 	w.trace("n%d starts", h.id)
+	if w.noSilence {
+		h.disk.Constancy = 0
+	}
 	st, out := New(h.opts, h.disk, h.started, w.rand.Uint64(), h.clock(w.now))
 	h.st = st
 	w.carryOut(h, out)
@@ -365,6 +370,9 @@ func (w *world) candidate(r *Register, q Request) int {
 }
 
 func (w *world) send(from, to int, m Message) {
+	if w.deafToIt {
+		m.Constancy = 0
+	}
 	w.sent(from, to, m)
 	if !w.link[from][to] || w.loss > 0 && w.rand.Float64() < w.loss {
 		return
