@@ -156,6 +156,9 @@ func Present(m Method, method string, c Client, proven Credential) Plan {
 	case m.Kind == KindUnsupported:
 		return Plan{Refuse: unsupported(m)}
 	case !fits(m, proven) && proven.Form() == FormNone && c.Alone && (method == HBATrust || method == HBACert):
+		if m.Kind == KindPassword {
+			return Plan{Ask: AskPassword}
+		}
 		return Plan{Pass: true}
 	case !fits(m, proven):
 		e := misfit(m, proven, c.User)
