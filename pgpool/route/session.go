@@ -59,6 +59,8 @@ type state struct {
 
 	wroteTx   bool // some explicit transaction of the session has written
 	wroteEver bool // the session has written at all
+
+	tables, functions []string // the latest lists of names that marks were made of, see addName
 }
 
 // vars are settings that follow transactions: ROLLBACK brings the old ones back.

@@ -242,10 +242,10 @@ func (st *state) write(v *parser.Verdict, d Decision) {
 	st.wroteEver = true
 	m := &st.tx.mark
 	for _, n := range v.Written {
-		m.tables = addName(m.tables, n.Name)
+		m.tables = addName(m.tables, n.Name, &st.tables)
 	}
 	for _, n := range v.Functions {
-		m.functions = addName(m.functions, n.Name)
+		m.functions = addName(m.functions, n.Name, &st.functions)
 	}
 	if st.tx.open {
 		st.wroteTx, m.wrote = true, true
@@ -257,9 +257,16 @@ func (st *state) write(v *parser.Verdict, d Decision) {
 	m.wrote = m.wrote || v.Writes || v.Locks || v.Opaque || d.Reason == ReasonFunction
 }
 
-func addName(list []string, n string) []string {
+// addName returns list with n. Where the latest list made began alike, that is
+// taken up again: most clients write the same tables in the same order.
+func addName(list []string, n string, latest *[]string) []string {
 	if slices.Contains(list, n) {
 		return list
 	}
-	return append(slices.Clip(list), n)
+	k := len(list)
+	if old := *latest; k < len(old) && old[k] == n && slices.Equal(old[:k], list) {
+		return old[:k+1]
+	}
+	*latest = append(slices.Clip(list), n)
+	return *latest
 }

@@ -211,7 +211,7 @@ func (s *Session) noteTransaction(d *done, t *parser.Transaction) {
 }
 
 func (s *Session) begin(t *parser.Transaction) {
-	s.tx = transaction{open: true, story: story(nil).say(beginLike(t))}
+	s.tx = transaction{open: true, story: s.tx.story[:0].say(beginLike(t))}
 }
 
 // beginLike opens on a standby a block like the one on the main node. What a
@@ -239,7 +239,8 @@ func (s *Session) endTransaction(committed bool) {
 	if main := s.conns[s.main]; main != nil {
 		main.applied = s.settings.seq // it ran them itself
 	}
-	s.tx = transaction{}
+	clear(s.tx.story) // so that it keeps no text alive
+	s.tx = transaction{story: s.tx.story[:0]}
 	s.leaveBlock(committed, before)
 }
 
