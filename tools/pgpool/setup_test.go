@@ -3,12 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,10 +109,9 @@ func consecutivePorts(t *testing.T, count int) int {
 	return 0
 }
 
-// TestSetup: pgpool_setup makes a cluster that starts and shows its nodes; when
-// the primary is killed a standby is promoted, the other follows, and the dead
-// node comes back by recovery; it shuts down without leaving anything.
-func TestSetup(t *testing.T) {
+// newStage has pgpool_setup make a cluster of three nodes.
+func newStage(t *testing.T) *stage {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts servers")
 	}
@@ -120,76 +119,64 @@ func TestSetup(t *testing.T) {
 	u.dir = strings.TrimSpace(u.must("mktemp", "-d"))
 	t.Cleanup(func() { os.RemoveAll(u.dir) })
 	u.install()
-	bin := func(name string) string { return filepath.Join(u.dir, "bin", name) }
 	u.env = []string{"PGPOOL_INSTALL_DIR=" + u.dir, "PGSOCKET_DIR=" + u.dir}
-	c := u
-	c.dir = filepath.Join(u.dir, "c")
-	u.must("mkdir", c.dir)
-	port := consecutivePorts(t, 5)
+	s := &stage{unprivileged: u, nodes: 3, port: consecutivePorts(t, 5), user: strings.TrimSpace(u.must("id", "-un"))}
+	s.dir = filepath.Join(u.dir, "c")
+	s.env = append(s.env, "PCPPASSFILE="+s.dir+"/pcppass")
+	u.must("mkdir", s.dir)
 	t.Cleanup(func() {
 		if t.Failed() {
-			logs, _ := filepath.Glob(c.dir + "/log/*.log")
+			logs, _ := filepath.Glob(s.dir + "/log/*.log")
 			for _, log := range logs {
 				text, _ := os.ReadFile(log)
-				t.Logf("%s:\n%s", log, text[max(0, len(text)-2000):])
+				t.Logf("%s:\n%s", log, text[max(0, len(text)-*logTail):])
 			}
-			c.run(c.dir + "/shutdownall")
+			s.run(s.dir + "/shutdownall")
 		}
 	})
-
-	said := c.must(bin("pgpool_setup"), "-n", "3", "-s", "-r", "-p", strconv.Itoa(port))
-	for _, want := range []string{" 0       | 127.0.0.1 | ", "To start the whole system, use " + c.dir + "/startall.",
-		fmt.Sprintf("#1 port is %d\n#2 port is %d\n#3 port is %d\npgpool port is %d\npcp port is %d\n", port+2, port+3, port+4, port, port+1)} {
+	said := s.must(s.tool("pgpool_setup"), "-n", "3", "-s", "-r", "-p", strconv.Itoa(s.port))
+	for _, want := range []string{" 0       | 127.0.0.1 | ", "To start the whole system, use " + s.dir + "/startall.",
+		fmt.Sprintf("#1 port is %d\n#2 port is %d\n#3 port is %d\npgpool port is %d\npcp port is %d\n", s.pg(0), s.pg(1), s.pg(2), s.port, s.port+1)} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is missing in\n%s", want, said)
 		}
 	}
-	gone := func() {
-		t.Helper()
-		for i := range 5 {
-			if nc, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port+i)); err == nil {
-				nc.Close()
-				t.Errorf("port %d is still listened on", port+i)
-			}
-		}
-		if left := runningBelow(c.dir); left != "" {
-			t.Errorf("still running: %s", left)
+	s.gone()
+	s.must("bash", "-c", "cat >>etc/pgpool.conf <<'END'\n"+impatient+"END")
+	s.must("bash", "-c", "for d in data?; do cat >>$d/postgresql.conf <<'END'\n"+synchronous+"END\ndone")
+	return s
+}
+
+var logTail = flag.Int("log-tail", 2000, "of a cluster's logs, show so many bytes when a test fails")
+
+// gone looks that nothing is left of a cluster but its files.
+func (s *stage) gone() {
+	s.t.Helper()
+	for i := range s.nodes + 2 {
+		if nc, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(s.port+i)); err == nil {
+			nc.Close()
+			s.t.Errorf("port %d is still listened on", s.port+i)
 		}
 	}
-	gone()
-	if text, err := c.run(bin("pgpool_setup")); err == nil || !strings.Contains(text, "not empty") {
+	if left := runningBelow(s.dir); left != "" {
+		s.t.Errorf("still running: %s", left)
+	}
+}
+
+// TestSetup: pgpool_setup makes a cluster that starts and shows its nodes; when
+// the primary is killed a standby is promoted, the other follows, and the dead
+// node comes back by recovery; it shuts down without leaving anything.
+func TestSetup(t *testing.T) {
+	s := newStage(t)
+	if text, err := s.run(s.tool("pgpool_setup")); err == nil || !strings.Contains(text, "not empty") {
 		t.Errorf("in a directory that is not empty: %v\n%s", err, text)
 	}
-
-	c.must("bash", "-c", "printf 'health_check_period = 1\nhealth_check_max_retries = 1\n' >>etc/pgpool.conf")
-	c.must(c.dir + "/startall")
-	c.must(c.dir + "/pgpool_reload")
-	// nodes waits until the given node is the primary, and so many others stream from it.
-	nodes := func(what string, primary, streaming int) {
-		t.Helper()
-		var rows string
-		for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-			rows, _ = c.run("bash", "-c", `. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p "$PGPOOL_PORT" -d test -XAtqc 'SHOW POOL_NODES'`)
-			leads := regexp.MustCompile(fmt.Sprintf(`(?m)^%d\|.*\|up\|up\|[0-9.]+\|primary\|primary\|`, primary))
-			if leads.MatchString(rows) && len(regexp.MustCompile(`\|up\|up\|.*\|streaming\|`).FindAllString(rows, -1)) == streaming {
-				return
-			}
-		}
-		t.Fatalf("%s:\n%s", what, rows)
-	}
-	nodes("at the start", 0, 2)
-
-	c.must("bash", "-c", "kill -9 $(head -n 1 data0/postmaster.pid)")
-	nodes("after the loss of the primary", 1, 1)
-	calls := c.must("cat", "log/failover.log")
-	want := fmt.Sprintf(" failover 0 127.0.0.1 %d %[2]s/data0 1 127.0.0.1 0 0 %d %[2]s/data1 127.0.0.1 %[1]d\n", port+2, c.dir, port+3)
-	if strings.Count(calls, " failover ") != 1 || !strings.Contains(calls, want) {
-		t.Errorf("calls:\n%swant %s", calls, want)
-	}
-	c.must("bash", "-c", `. ./bashrc.ports; "$PGPOOL_BIN/pcp_recovery_node" -w -h 127.0.0.1 -p "$PCP_PORT" 0 | grep Successful`)
-	nodes("after its recovery", 1, 2)
-	c.must(c.dir + "/shutdownall")
-	gone()
+	s.must(s.dir + "/startall")
+	s.must(s.dir + "/pgpool_reload")
+	s.prepare()
+	s.play(&scenarios[0], 4, 4, 2)
+	s.must(s.dir + "/shutdownall")
+	s.gone()
 }
 
 // runningBelow names processes that have to do with a directory.

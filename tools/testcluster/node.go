@@ -224,7 +224,7 @@ func (n *Node) Resume() error {
 	if pid == 0 {
 		return nil
 	}
-	for _, pid := range append(descendants(pid), pid) {
+	for _, pid := range append(Descendants(pid), pid) {
 		if err := signal(pid, syscall.SIGCONT); err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func (n *Node) freeze() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	pids := append([]int{pid}, descendants(pid)...)
+	pids := append([]int{pid}, Descendants(pid)...)
 	for _, pid := range pids[1:] {
 		if err := signal(pid, syscall.SIGSTOP); err != nil {
 			return nil, err

@@ -41,8 +41,8 @@ func stopped(pid int) bool {
 	return ok && state == 'T'
 }
 
-// descendants are the processes below pid that run.
-func descendants(pid int) []int {
+// Descendants are the processes below pid that run.
+func Descendants(pid int) []int {
 	children := make(map[int][]int)
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {

@@ -50,7 +50,7 @@ func TestFailover(t *testing.T) {
 	c.MustExec(0, "create table t (i int)")
 	c.Must(c.WaitCatchup())
 
-	pids := append(descendants(old.Pid()), old.Pid())
+	pids := append(Descendants(old.Pid()), old.Pid())
 	c.Must(old.Kill())
 	for _, pid := range pids {
 		if alive(pid) {

@@ -1,11 +1,11 @@
 #!/bin/bash
 # follow_primary_command: makes a standby follow the new primary. One that does
-# not run is left alone: pcp_recovery_node brings it back.
+# not answer is left alone: pcp_recovery_node brings it back.
 node_id=$1 node_host=$2 node_port=$3 node_data=$4
 primary_id=$5 primary_host=$6 primary_port=$9 primary_data=${10}
 
 echo "$(date '+%F %T') follow $*" >>{{.Dir}}/log/failover.log
-{{.PgBin}}/pg_ctl -D "$node_data" status >/dev/null || exit 0
+{{.PgBin}}/pg_isready -q -t 3 -h "$node_host" -p "$node_port" || exit 0
 set -e
 {{.PgBin}}/pg_ctl -D "$node_data" -m fast -w stop
 {{- if .Rewind}}
