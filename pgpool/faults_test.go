@@ -3,10 +3,13 @@ package pgpool_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/pgpool"
 	"pgpool-go/pgpool/cluster"
@@ -72,18 +75,71 @@ func TestServerKilledInMidRow(t *testing.T) {
 	f.reader(1)
 }
 
-// A read of which the client has not heard a byte is done again elsewhere.
+// A read of which the client has not heard a byte is done again elsewhere, by
+// either protocol. If it has heard one, or the read is not alone, it is not.
 func TestServerKilledDuringStatement(t *testing.T) {
 	f := sticky(t)
-	r := f.reader(1)
-	if err := r.send(q(f.sleepsOn(1))); err != nil {
-		t.Fatal(err)
+	slow := f.sleepsOn(1)
+	flush := &pgproto3.Flush{}
+	type messages []pgproto3.FrontendMessage
+	cases := []struct {
+		name   string
+		before messages // and what comes before its answer ends
+		heard  string
+		sent   messages
+		want   string // up to ReadyForQuery or the end
+	}{
+		{"simple", nil, "", messages{q(slow)}, "T D() C(SELECT 1) Z(I)"},
+		{"unnamed", nil, "", messages{parse("", slow), bind("", ""), describe('P', ""), execute("", 0), sync_}, "1 2 T D() C(SELECT 1) Z(I)"},
+		{"prepared", messages{parse("s", slow), describe('S', "s"), sync_}, "1 t T Z(I)", messages{bind("", "s"), execute("", 0), sync_}, "2 D() C(SELECT 1) Z(I)"},
+		{"named with it", nil, "", messages{parse("s", slow), bind("p", "s"), execute("p", 0), closes('P', "p"), sync_}, "1 2 D() C(SELECT 1) 3 Z(I)"},
+		{"two reads", nil, "", messages{parse("", "select 1"), bind("", ""), execute("", 0), parse("", slow), bind("", ""), execute("", 0), sync_},
+			"1 2 D(1) C(SELECT 1) 1 2 D() C(SELECT 1) Z(I)"},
+		{"flushed", nil, "", messages{parse("", slow), bind("", ""), execute("", 0), flush, sync_}, "1 2 D() C(SELECT 1) Z(I)"},
+		{"heard of", messages{q("select 1"), parse("", slow), flush}, "T D(1) C(SELECT 1) Z(I) 1", messages{bind("", ""), execute("", 0), sync_}, "E(57P01) ."},
+		{"in a block", messages{q("begin")}, "C(BEGIN) Z(T)", messages{parse("", slow), bind("", ""), execute("", 0), sync_}, "E(57P01) ."},
 	}
-	f.running(1, "pg_sleep")
+	var clients []*raw
+	for _, c := range cases {
+		r := f.reader(1)
+		clients = append(clients, r)
+		if err := r.send(c.before...); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for len(strings.Join(got, " ")) < len(c.heard) {
+			msg, err := r.next()
+			if err != nil {
+				t.Fatal(c.name, got, err)
+			}
+			got = append(got, word(msg))
+		}
+		if strings.Join(got, " ") != c.heard {
+			t.Fatalf("%s: heard %q, want %q", c.name, got, c.heard)
+		}
+		if err := r.send(c.sent...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all run", func() bool {
+		return f.MustExec(1, "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep%' and pid <> pg_backend_pid()") == strconv.Itoa(len(cases))
+	})
 	f.Must(f.Nodes[1].Kill())
-	if got, err := r.answers(); err != nil || got != "T D() C(SELECT 1) Z(I)" {
-		t.Errorf("got %q, %v", got, err)
+	for i, c := range cases {
+		got := ""
+		for got != c.want && !strings.HasSuffix(got, ".") {
+			msg, err := clients[i].next()
+			if err != nil {
+				got += " ."
+			} else {
+				got = strings.TrimPrefix(got+" "+word(msg), " ")
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
 	}
+	clients[2].expect(t, "2 D() C(SELECT 1) Z(I)", bind("", "s"), execute("", 0), sync_)
 }
 
 // sleepsOn is a read that takes long on one node, and no time on others.

@@ -12,20 +12,26 @@ import (
 	"pgpool-go/pgpool/wire"
 )
 
-// A plain read that a standby was to do, and of which the client has not heard a
-// byte when the standby is lost, is done again elsewhere. Nothing else is: what
-// may have had an effect is never run twice.
+// A plain read that might have gone to any node, and of which the client has not
+// heard a byte when the one it went to is lost, is done again elsewhere. Nothing
+// else is: what may have had an effect is never run twice. And it is done again
+// but once, lest a read that makes servers crash visit them all.
 
 // repeatable tells whether a statement sent to c may be sent again.
-func (s *Session) repeatable(c *server, v *parser.Verdict, d route.Decision) bool {
-	return c.Node != s.main && d.Balanced && !s.tx.open && !d.Opaque && plain(v) && v.Class == parser.Select
+func (s *Session) repeatable(v *parser.Verdict, d route.Decision) bool {
+	return d.Balanced && !s.tx.open && !d.Opaque && plain(v) && v.Class == parser.Select
+}
+
+// expendable tells whether nothing of the session is lost with a server.
+func (s *Session) expendable(c *server) bool {
+	return c.Node != s.main || !s.askTemp && s.holds() == ""
 }
 
 // again tells whether a repeatable statement that has failed with err is to be
 // sent again. If so, the session has parted with the server it was sent to.
 func (s *Session) again(c *server, err error) bool {
 	var bad *backend.Error
-	if s.heard || !errors.As(err, &bad) || bad.Node != c.Node {
+	if s.heard || !errors.As(err, &bad) || bad.Node != c.Node || !s.expendable(c) {
 		return false
 	}
 	s.suspect(err)
@@ -50,5 +56,6 @@ func (s *Session) forgo(c *server) {
 // diverted tells whether a server's word that it ends the connection is not for
 // the client, because its read is done again: the server has ended altogether.
 func (s *Session) diverted(c *server, word *wire.Error) bool {
-	return s.mayRepeat && !s.heard && s.gone(c.Node, word.Code)
+	may := s.mayRepeat || s.batch.open && s.batch.safe && !s.batch.repeated
+	return may && !s.heard && s.expendable(c) && s.gone(c.Node, word.Code)
 }

@@ -292,6 +292,7 @@ func (s *Session) execute(size int) error {
 	if c.Node == s.main && (d.Write || !plain(v)) {
 		s.pipe.pinned = true
 	}
+	s.batch.safe = s.batch.safe && s.repeatable(v, d)
 	s.router.Send(v, d)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
@@ -491,6 +492,7 @@ func (s *Session) endPipeline() error {
 		return nil
 	}
 	s.pipe.reset()
+	s.batch.end()
 	return nil
 }
 
@@ -535,7 +537,7 @@ func (s *Session) refuseInPipeline(err error) error {
 	if s.pipe.skipping {
 		return nil
 	}
-	s.pipe.skipping, s.pipe.failed = true, true
+	s.pipe.skipping, s.pipe.failed, s.heard = true, true, true
 	if err := s.failPipeline(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -143,7 +144,7 @@ func (s *Session) gone(node int, code string) bool {
 // survives tells whether the session can go on without its main server, whose
 // words are not for the client then.
 func (s *Session) survives(c *server, code string) bool {
-	if s.tx.open || s.pipe.open() || s.askTemp || s.holds() != "" || !s.gone(c.Node, code) {
+	if s.tx.open || slices.Contains(s.pipe.touched, c) || s.askTemp || s.holds() != "" || !s.gone(c.Node, code) {
 		return false
 	}
 	s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("the server of node %d has ended, the session goes on without it", c.Node),

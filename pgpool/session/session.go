@@ -76,6 +76,7 @@ type Session struct {
 	askTemp   bool // the main server may have temporary tables that route does not know of
 	heard     bool // the client has been sent a byte of the answer under way
 	mayRepeat bool // and if not, its statement may be run again elsewhere, see again.go
+	batch     batch
 	behind    bool // some standby has yet to be told that a block is over
 }
 
@@ -118,11 +119,12 @@ func (s *Session) run() error {
 	}
 	for {
 		typ, size, err := s.await()
-		if err != nil {
-			return err
+		if err == nil {
+			s.setStatus(ExecuteCommand)
+			s.keep(typ, size)
+			err = s.dispatch(typ, size)
 		}
-		s.setStatus(ExecuteCommand)
-		if err := s.dispatch(typ, size); err != nil {
+		if err != nil && !s.rerun(err) {
 			return err
 		}
 	}
@@ -215,6 +217,7 @@ func (s *Session) idle() error {
 	}
 	s.keepUp()
 	s.refresh()
+	s.batch.trim()
 	s.client.Release()
 	for _, c := range s.conns {
 		if c != nil {

@@ -37,6 +37,7 @@ func (st *statement) local() bool { return st != nil && st.verdict.Pool != nil }
 // pipeline has failed, or fails now because the transaction has; the message is
 // consumed then.
 func (s *Session) inOrder(size int, st *statement) (bool, error) {
+	s.batch.safe = false
 	err := s.cut()
 	if err == nil && !s.pipe.skipping {
 		if st == nil || s.readyForQuery().TxStatus != 'E' {

@@ -48,18 +48,17 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	s.dropUnnamed(v)
-	for {
-		again, err := s.runQuery(v, sql, size, left)
-		if !again {
-			return err
-		}
+	again, err := s.runQuery(v, sql, size, left, false)
+	if again {
+		_, err = s.runQuery(v, sql, size, left, true)
 	}
+	return err
 }
 
 // runQuery runs the Query message of size bytes at the head of the client's
 // buffer, and consumes it unless it is to be run again. left tells that a pipeline
-// was left with it.
-func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left bool) (again bool, err error) {
+// was left with it, repeated that it has been run before.
+func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeated bool) (again bool, err error) {
 	choice, err := s.choose(v, sql, false, 0)
 	if err == nil && choice.server.Node != s.main {
 		err = s.endLeft(left)
@@ -80,7 +79,7 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left bool) (
 	s.tidy(c)
 	s.send(c, s.client.Bytes()[:size])
 	delete(c.stmts, "") // a Query ends it on the server
-	s.mayRepeat, s.heard = s.repeatable(c, v, choice.decision), false
+	s.mayRepeat, s.heard = !repeated && !left && s.repeatable(v, choice.decision), false
 	if !s.mayRepeat {
 		s.client.Skip(size) // a COPY's data may come behind it
 	}

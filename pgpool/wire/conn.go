@@ -121,6 +121,20 @@ func (c *Conn) Skip(n int) {
 	c.r += n
 }
 
+// Unread puts bytes in front of those that are buffered, as if they had not been
+// consumed.
+func (c *Conn) Unread(b []byte) {
+	if c.in != nil && c.r >= len(b) {
+		c.r -= copy(c.in[c.r-len(b):], b)
+		return
+	}
+	whole := make([]byte, max(smallBuffer, len(b)+c.Buffered()))
+	have := copy(whole, b)
+	have += copy(whole[have:], c.Bytes())
+	giveBack(c.in)
+	c.in, c.r, c.w = whole, 0, have
+}
+
 // Release gives the buffers back if they are empty. Call it before a wait that
 // may be long.
 func (c *Conn) Release() {

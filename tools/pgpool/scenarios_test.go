@@ -42,6 +42,7 @@ const synchronous = `
 synchronous_standby_names = 'FIRST 1 (node0, node1, node2)'
 wal_retrieve_retry_interval = '200ms'
 wal_receiver_timeout = '10s'
+wal_sender_timeout = '5s'
 `
 
 const impatient = `
@@ -72,10 +73,7 @@ var scenarios = []scenario{
 		mended:  (*stage).recover},
 	{name: "the primary freezes",
 		happens: func(s *stage, primary int) int { s.signal(primary, syscall.SIGSTOP, true); return primary },
-		mended: func(s *stage, failed int) {
-			s.signal(failed, syscall.SIGCONT, true)
-			s.recover(failed)
-		}},
+		mended: (*stage).thaw},
 	{name: "a standby is killed", keeps: true,
 		happens: func(s *stage, primary int) int {
 			standby := (primary + 1 + s.runs%2) % s.nodes
@@ -89,10 +87,7 @@ var scenarios = []scenario{
 			s.signal(standby, syscall.SIGSTOP, true)
 			return standby
 		},
-		mended: func(s *stage, failed int) {
-			s.signal(failed, syscall.SIGCONT, true)
-			s.recover(failed)
-		}},
+		mended: (*stage).thaw},
 	{name: "all nodes go down and come back", blind: true, keeps: true,
 		happens: func(s *stage, primary int) int {
 			for i := range s.nodes {
@@ -129,8 +124,7 @@ func (s *stage) play(sc *scenario, writers, readers, idle int) (pause time.Durat
 	primary := s.sound()
 	s.runs++
 	name := "r" + strconv.Itoa(s.runs)
-	calls := filepath.Join(s.dir, "log", "failover.log")
-	os.Truncate(calls, 0)
+	os.Truncate(s.calls(), 0)
 	l := startClients(s.t, s.url(s.port), name, writers, readers, idle)
 	l.served(10*writers, 10*readers)
 	l.mu.Lock()
@@ -167,14 +161,14 @@ func (s *stage) play(sc *scenario, writers, readers, idle int) (pause time.Durat
 		s.t.Errorf("%s: the primary was %d and is %d", sc.name, primary, now)
 	}
 	if failed >= 0 {
-		s.called(sc, calls, failed, primary)
+		s.called(sc, failed, primary)
 	}
 	return l.pause
 }
 
 // called compares what failover.sh was called with.
-func (s *stage) called(sc *scenario, path string, failed, primary int) {
-	text, err := os.ReadFile(path)
+func (s *stage) called(sc *scenario, failed, primary int) {
+	text, err := os.ReadFile(s.calls())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -336,6 +330,12 @@ func (s *stage) signal(node int, sig syscall.Signal, all bool) {
 			s.t.Fatal(err)
 		}
 	}
+	// As long as its parent has not looked, its number is taken, and pg_ctl fooled.
+	for end := time.Now().Add(time.Minute); sig == syscall.SIGKILL && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if syscall.Kill(pid, 0) == syscall.ESRCH {
+			return
+		}
+	}
 }
 
 func (s *stage) tool(name string) string { return filepath.Join(s.dir, "..", "bin", name) }
@@ -349,8 +349,33 @@ func (s *stage) pcp(name string, node int, options ...string) {
 	}
 }
 
+// givenUp waits until failover.sh was run for a node.
+func (s *stage) givenUp(node int) {
+	s.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if text, _ := os.ReadFile(s.calls()); strings.Contains(string(text), fmt.Sprintf(" failover %d ", node)) {
+			return
+		}
+	}
+	s.t.Fatalf("node %d is not given up", node)
+}
+
+// calls is where the scripts note what they were called with.
+func (s *stage) calls() string { return filepath.Join(s.dir, "log", "failover.log") }
+
+// recover has a node made anew.
 func (s *stage) recover(node int) {
 	s.t.Helper()
+	s.givenUp(node)
+	s.pcp("pcp_recovery_node", node)
+}
+
+// thaw has a node that stands still run on: recovery finds it so, and puts another
+// in its place.
+func (s *stage) thaw(node int) {
+	s.t.Helper()
+	s.givenUp(node)
+	s.signal(node, syscall.SIGCONT, true)
 	s.pcp("pcp_recovery_node", node)
 }
 
