@@ -196,7 +196,7 @@ func (l *load) end(node int) {
 // A standby and then the primary are killed under load. The scripts are run once
 // each, with the arguments that the original gave them in the same places.
 func TestFailoverByScripts(t *testing.T) {
-	f := usual(t, "health_check_max_retries = 1", "health_check_retry_delay = 1", "health_check_timeout = 10", "connect_timeout = 10000")
+	f := usual(t, "health_check_max_retries = 1", "health_check_retry_delay = 1", "health_check_timeout = 10", "connect_timeout = 10000", "failover_hold_timeout = 60")
 	path, notes := f.failoverScript()
 	f.reload("failover_command = '"+path+" failover "+placeholders+"'", "follow_primary_command = '"+path+" follow "+placeholders+"'",
 		"failback_command = '"+path+" failback "+placeholders+"'")
@@ -233,6 +233,12 @@ func TestFailoverByScripts(t *testing.T) {
 	f.Must(f.WaitCatchup()) // without a synchronous standby, only what has arrived can be kept
 	f.Must(f.Nodes[0].Pause())
 	f.Must(f.Nodes[0].Kill())
+	newcomer, err := f.login("database", "template1") // to which there is no idle connection
+	if err != nil {
+		t.Errorf("who logs in while there is no primary: %v", err)
+	} else {
+		newcomer.Close()
+	}
 	got := f.noted(notes, 5, 3)
 	for i, want := range []string{
 		"failover d=0 h=127.0.0.1 p=port0 D=n0 m=1 H=127.0.0.1 M=0 P=0 r=port1 R=n1 N=127.0.0.1 S=port0 %",

@@ -284,6 +284,10 @@ func (t *turn) searching(job *Job) bool {
 	if !t.changesPrimary(job) || t.next.Primary >= 0 {
 		return false
 	}
+	if t.next.attachedMain() < 0 {
+		t.say(slog.LevelWarn, t.next.Why(), "no node is left that could become the primary")
+		return false
+	}
 	if job.Until.IsZero() || t.rules.Now.Before(job.Until) {
 		return true
 	}

@@ -193,8 +193,6 @@ var errSlowProof = wire.Fatal("57014", "canceling authentication because other c
 // authenticate has the client prove who it is and opens its first server
 // connection.
 func (s *Session) authenticate() error {
-	s.snap = s.Cluster.Now()
-	s.conns = make([]*server, len(s.snap.Nodes))
 	client := auth.Client{
 		User: s.user, Database: s.database, Host: s.host,
 		SSL: s.tls, CertName: s.certName,
@@ -224,11 +222,7 @@ func (s *Session) authenticate() error {
 			return err
 		}
 	}
-	node, err := s.firstNode()
-	if err != nil {
-		return err
-	}
-	s.main = node
+	proven := false
 	plan := func(m auth.Method) (auth.Plan, error) {
 		if s.hbaMethod != "" {
 			return auth.Present(m, s.hbaMethod, client, s.cred), nil
@@ -240,6 +234,26 @@ func (s *Session) authenticate() error {
 		}
 		return auth.Relay(m, client), nil
 	}
+	enter := func() error { return s.enter(plan, &proven) }
+	err := enter()
+	if err != nil {
+		err, _ = s.persist(err, "a login", enter)
+	}
+	return err
+}
+
+// enter opens the session's first server connection. What the client is asked for
+// follows plan; it is asked but once, and proven notes that it has been.
+func (s *Session) enter(plan func(auth.Method) (auth.Plan, error), proven *bool) error {
+	s.seeNodes()
+	node, err := s.firstNode()
+	if err != nil {
+		return err
+	}
+	s.main = node
+	if *proven { // to a server that was lost then
+		return s.reach(node)
+	}
 	// An idle connection of the same user tells what its server had asked, so
 	// that the client can be asked the same without one being opened.
 	if m, ok := s.Pool.Method(node, s.database, s.user); ok && s.poolable() {
@@ -248,14 +262,11 @@ func (s *Session) authenticate() error {
 			return err
 		}
 		if !p.Pass {
+			*proven = true
 			if s.cred, err = auth.Challenge(s, s.user, p); err != nil {
 				return err
 			}
-			if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
-				s.take(c)
-				return nil
-			}
-			return s.connect(node)
+			return s.reach(node)
 		}
 	}
 	c, err := s.startServer(node)
@@ -268,7 +279,11 @@ func (s *Session) authenticate() error {
 	case p.Pass:
 		s.cred = auth.Passed()
 		err = s.refusedBy(c.Pass(s))
+		if lost, ok := errors.AsType[*failed](err); ok {
+			err = lost.word // for good: the client cannot prove itself to another server
+		}
 	default:
+		*proven = true
 		s.cred, err = auth.Challenge(s, s.user, p)
 	}
 	if err != nil {
@@ -320,10 +335,10 @@ func (s *Session) firstNode() (int, error) {
 			why = append(why, fmt.Sprintf("node %d (%s:%d): %s", i, n.Host, n.Port, n.Reason))
 		}
 	}
-	return -1, &wire.Error{Severity: "FATAL", Code: "57P03",
+	return -1, &failed{cause: errLeaderless, word: &wire.Error{Severity: "FATAL", Code: "57P03",
 		Message: "all backend nodes are down, pgpool requires at least one valid node",
 		Detail:  strings.Join(why, "; "),
-		Hint:    "repair the backend nodes and restart pgpool"}
+		Hint:    "repair the backend nodes and restart pgpool"}}
 }
 
 // poolable tells whether the session's server connections may be another's before or

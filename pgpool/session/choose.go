@@ -157,16 +157,21 @@ func (s *Session) torn() error {
 var errSnapshotLost = &wire.Error{Severity: "ERROR", Code: "40001", Message: "the standby with this transaction's snapshot was lost",
 	Hint: "Roll back and try the transaction again."}
 
+// seeNodes takes over how the cluster is now.
+func (s *Session) seeNodes() {
+	s.snap = s.Cluster.Now()
+	for len(s.conns) < len(s.snap.Nodes) { // at first none; a reload may add some
+		s.conns = append(s.conns, nil)
+	}
+}
+
 // follow makes the session follow the cluster, but never in the middle of a
 // transaction or a pipeline: those end where they began.
 func (s *Session) follow() error {
 	if s.tx.open || s.pipe.open() {
 		return nil
 	}
-	s.snap = s.Cluster.Now()
-	for len(s.conns) < len(s.snap.Nodes) { // a reload has added some
-		s.conns = append(s.conns, nil)
-	}
+	s.seeNodes()
 	main := s.snap.Primary
 	if main < 0 && !s.expectsPrimary() {
 		main = s.snap.Main

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"pgpool-go/conf"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/eventlog"
@@ -17,7 +16,8 @@ import (
 
 // A statement that needs a primary while there is none is not refused at once: a
 // failover may be under way. It waits for failover_hold_timeout, and goes to the
-// new primary. Only what has not been sent anywhere waits.
+// new primary. Only what has not been sent anywhere waits. So does a login that
+// finds no server.
 
 // holdPoll is how often a primary is tried that is believed to be there but does
 // not let us in: what is believed may be about to change.
@@ -27,19 +27,27 @@ const holdPoll = 250 * time.Millisecond
 // until it succeeds, fails for another reason than the lack of a primary, or the
 // time is up.
 func (s *Session) holdOn(err error, try func() error) error {
-	limit := s.cfg.FailoverHoldTimeout
 	if s.tx.open || s.pipe.open() || !s.due.empty() {
 		return err
 	}
-	since := s.task.Now()
+	err, vain := s.persist(err, "a statement", try)
+	if vain {
+		return s.inVain(err)
+	}
+	return err
+}
+
+// persist is holdOn for whoever waits. It reports whether it was in vain.
+func (s *Session) persist(err error, who string, try func() error) (_ error, vain bool) {
+	limit, since := s.cfg.FailoverHoldTimeout, s.task.Now()
 	for said := false; s.wantsPrimary(err); {
 		now, snap := s.task.Now(), s.Cluster.Now()
 		rest := limit - now.Sub(since)
 		if rest <= 0 || !expected(snap, limit, now) {
-			return s.inVain(err)
+			return err, true
 		}
 		if !said {
-			s.log.LogAttrs(ctx, eventlog.Log, "a statement waits for a primary", slog.Any("err", err))
+			s.log.LogAttrs(ctx, eventlog.Log, who+" waits for a primary", slog.Any("err", err))
 			s.Cluster.Submit(cluster.Suspected{Node: snap.LastPrimary, Cause: err})
 			said = true
 		}
@@ -47,11 +55,11 @@ func (s *Session) holdOn(err error, try func() error) error {
 			rest = min(rest, holdPoll)
 		}
 		if err := s.awaitCluster(snap.Epoch, rest); err != nil {
-			return err
+			return err, false
 		}
 		err = try()
 	}
-	return err
+	return err, false
 }
 
 // inVain is the answer to a statement that could not be held any longer. The
@@ -90,7 +98,7 @@ func (s *Session) expectsPrimary() bool {
 // being looked for.
 func expected(snap *cluster.Snapshot, limit time.Duration, now time.Time) bool {
 	switch {
-	case limit <= 0 || snap.Mode != conf.StreamingReplication:
+	case limit <= 0:
 		return false
 	case snap.Primary >= 0, len(snap.Jobs) > 0:
 		return true

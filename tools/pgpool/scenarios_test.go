@@ -73,7 +73,7 @@ var scenarios = []scenario{
 		mended:  (*stage).recover},
 	{name: "the primary freezes",
 		happens: func(s *stage, primary int) int { s.signal(primary, syscall.SIGSTOP, true); return primary },
-		mended: (*stage).thaw},
+		mended:  (*stage).thaw},
 	{name: "a standby is killed", keeps: true,
 		happens: func(s *stage, primary int) int {
 			standby := (primary + 1 + s.runs%2) % s.nodes
@@ -90,9 +90,7 @@ var scenarios = []scenario{
 		mended: (*stage).thaw},
 	{name: "all nodes go down and come back", blind: true, keeps: true,
 		happens: func(s *stage, primary int) int {
-			for i := range s.nodes {
-				s.signal(i, syscall.SIGKILL, true)
-			}
+			s.signalAll(syscall.SIGKILL, true, 0, 1, 2)
 			s.refused()
 			for i := range s.nodes {
 				s.start(i)
@@ -319,21 +317,36 @@ func (s *stage) postmaster(node int) int {
 // signal sends a signal to a node's postmaster, and if all is set to its children.
 func (s *stage) signal(node int, sig syscall.Signal, all bool) {
 	s.t.Helper()
-	pid := s.postmaster(node)
-	whole := []int{pid}
-	if all {
-		syscall.Kill(pid, syscall.SIGSTOP) // it has no more children from here on
-		whole = append(whole, testcluster.Descendants(pid)...)
+	s.signalAll(sig, all, node)
+}
+
+// signalAll is signal for several nodes at once.
+func (s *stage) signalAll(sig syscall.Signal, all bool, nodes ...int) {
+	s.t.Helper()
+	var heads, whole []int
+	for _, node := range nodes {
+		heads = append(heads, s.postmaster(node))
+	}
+	whole = append(whole, heads...)
+	for _, pid := range heads {
+		if all {
+			syscall.Kill(pid, syscall.SIGSTOP) // it has no more children from here on
+			whole = append(whole, testcluster.Descendants(pid)...)
+		}
 	}
 	for _, pid := range whole {
 		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
 			s.t.Fatal(err)
 		}
 	}
+	if sig != syscall.SIGKILL {
+		return
+	}
 	// As long as its parent has not looked, its number is taken, and pg_ctl fooled.
-	for end := time.Now().Add(time.Minute); sig == syscall.SIGKILL && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if syscall.Kill(pid, 0) == syscall.ESRCH {
-			return
+	end := time.Now().Add(time.Minute)
+	for _, pid := range heads {
+		for syscall.Kill(pid, 0) == nil && time.Now().Before(end) {
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
 }
