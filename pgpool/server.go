@@ -35,6 +35,8 @@ type Options struct {
 	Paths         conf.Paths
 	DiscardStatus bool      // -D: begin with all nodes in, whatever pgpool_status says
 	Debug         bool      // -d: log at debug1 at least
+	Assertions    bool      // -x: hold each change of the cluster's state to what is promised of it
+	ClearOidmaps  bool      // -C: begin without the maps of a query cache in memcached
 	Foreground    bool      // -n
 	Stderr        io.Writer // where log_destination stderr goes; nil, os.Stderr
 }
@@ -119,6 +121,9 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s.warnOfModes(c)
+	if opts.ClearOidmaps {
+		s.clearOidmaps(c)
+	}
 	s.config.Store(cur)
 	s.assemble(c)
 	return s, nil
@@ -218,6 +223,7 @@ func (s *Server) assemble(c *conf.Config) {
 	})
 	s.owner = cluster.New(c, cluster.Options{
 		Log: s.log, Perform: s.perform, StatusFile: c.StatusFile(), DiscardStatus: s.opts.DiscardStatus,
+		Assert: s.opts.Assertions,
 	})
 	classify := parser.New(parser.Options{})
 	s.catalog = catalog.New(catalog.Options{

@@ -118,7 +118,7 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 		t.Fatal(err)
 	}
 	f := &front{Cluster: c, Port: port, Pcp: pcpPort, Dir: dir, Socket: dir, Log: &record{}, t: t}
-	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Hba: filepath.Join(dir, "pool_hba.conf"), Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Stderr: f.Log})
+	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Hba: filepath.Join(dir, "pool_hba.conf"), Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Assertions: true, Stderr: f.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +141,9 @@ func (f *front) run() error {
 		defer stop()
 		if err := f.Server.Shutdown(ctx, pgpool.Fast); err != nil {
 			f.t.Errorf("shutdown: %v", err)
+		}
+		if strings.Contains(f.Log.String(), "assertion failed") {
+			f.t.Error("an assertion has failed, see the log")
 		}
 		if f.t.Failed() {
 			f.t.Logf("last words of pgpool:\n%s", f.Log.tail(40))

@@ -131,6 +131,10 @@ func (t *turn) enqueue(kind Kind, node, newMain int) {
 	s.Jobs = append(s.Jobs, Job{ID: s.LastJob, Kind: kind, Node: node, OldMain: s.attachedMain(), OldPrimary: primary, NewMain: newMain})
 }
 
+// Attached tells whether any node is, so that one may come to be used without
+// anybody's doing.
+func (s *Snapshot) Attached() bool { return s.attachedMain() >= 0 }
+
 // attachedMain is the main node as far as it was decided: a node that only does
 // not answer at the moment keeps the part.
 func (s *Snapshot) attachedMain() int {
@@ -284,7 +288,7 @@ func (t *turn) searching(job *Job) bool {
 	if !t.changesPrimary(job) || t.next.Primary >= 0 {
 		return false
 	}
-	if t.next.attachedMain() < 0 {
+	if !t.next.Attached() {
 		t.say(slog.LevelWarn, t.next.Why(), "no node is left that could become the primary")
 		return false
 	}

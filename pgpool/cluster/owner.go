@@ -26,6 +26,10 @@ type Options struct {
 	// DiscardStatus removes it at start (pgpool -D).
 	StatusFile    string
 	DiscardStatus bool
+
+	// Assert has every step held to what Reduce promises (pgpool -x). A broken
+	// promise is logged as an error, and nothing else comes of it.
+	Assert bool
 }
 
 // Owner owns the snapshot: its Run is the only place where it changes.
@@ -192,6 +196,11 @@ func (o *Owner) apply(ev Event) {
 	}
 	old := o.now.Load()
 	next, effects := Reduce(old.Snapshot, ev, o.rules())
+	if o.opts.Assert {
+		if bad := broken(&old.Snapshot, &next, ev, effects, o.config); bad != "" {
+			o.report(Report{slog.LevelError, "assertion failed: " + bad, fmt.Sprintf("event %T %+v, epoch %d", ev, ev, next.Epoch)})
+		}
+	}
 	if next.Epoch != old.Epoch {
 		o.now.Store(&published{Snapshot: next, over: make(chan struct{})})
 		close(old.over)

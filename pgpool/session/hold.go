@@ -98,7 +98,7 @@ func (s *Session) expectsPrimary() bool {
 // being looked for.
 func expected(snap *cluster.Snapshot, limit time.Duration, now time.Time) bool {
 	switch {
-	case limit <= 0:
+	case limit <= 0, !snap.Attached():
 		return false
 	case snap.Primary >= 0, len(snap.Jobs) > 0:
 		return true

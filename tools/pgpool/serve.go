@@ -41,6 +41,8 @@ func start(t *call, c *conf.Config) int {
 		Paths:         c.Paths,
 		DiscardStatus: t.given("discard-status"),
 		Debug:         t.given("debug"),
+		Assertions:    t.given("debug-assertions"),
+		ClearOidmaps:  t.given("clear-oidmaps"),
 		Foreground:    !isDetached,
 		Stderr:        os.Stderr,
 	})
