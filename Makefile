@@ -18,7 +18,7 @@ BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
 
-.PHONY: all build test lint imports bench bench-go bench-pgbench pgx-suite demo install testdeps clean
+.PHONY: all build test lint imports bench bench-go bench-pgbench pgx-suite scenarios demo install testdeps clean
 
 all: build
 
@@ -60,6 +60,12 @@ bench-pgbench: testdeps build
 # the Go module proxy.
 pgx-suite: testdeps build
 	$(GO) run ./tools/pgxsuite -pgpool bin/pgpool
+
+# What can happen to a cluster made by pgpool_setup, under load: half an hour.
+# SCENARIOS='-scenarios 1 -scenario switchover' for less.
+SCENARIOS ?= -scenarios 10
+scenarios: testdeps build
+	$(GO) test -count=1 -v -timeout 3h -run '^TestScenarios$$' ./tools/pgpool $(SCENARIOS)
 
 demo: build
 	@.ci/deps demo

@@ -154,18 +154,19 @@ type Config struct {
 	HealthCheckTest       bool
 
 	// Failover.
-	FailoverCommand           string
-	FailbackCommand           string
-	FailoverOnBackendError    bool
-	FailoverOnBackendShutdown bool
-	DetachFalsePrimary        bool
-	SearchPrimaryNodeTimeout  time.Duration
-	FollowPrimaryCommand      string
-	AutoFailback              bool
-	AutoFailbackInterval      time.Duration
-	FailoverPromote           bool
-	FailoverHoldTimeout       time.Duration
-	FailoverCommandTimeout    time.Duration
+	FailoverCommand             string
+	FailbackCommand             string
+	FailoverOnBackendError      bool
+	FailoverOnBackendShutdown   bool
+	DetachFalsePrimary          bool
+	SearchPrimaryNodeTimeout    time.Duration
+	FollowPrimaryCommand        string
+	AutoFailback                bool
+	AutoFailbackInterval        time.Duration
+	FailoverPromote             bool
+	FailoverHoldTimeout         time.Duration
+	FailoverCommandTimeout      time.Duration
+	FollowPrimaryCommandTimeout time.Duration
 
 	// Online recovery.
 	RecoveryUser              string

@@ -220,6 +220,9 @@ var tableCluster = []Setting{
 	duration("failover_command_timeout", "failover", Single, AtReload, "300", seconds, 0, maxInt,
 		func(c *Config, _ int) *time.Duration { return &c.FailoverCommandTimeout },
 		"Longest run of a failover or failback command; 0 unlimited.").ours(),
+	duration("follow_primary_command_timeout", "failover", Single, AtReload, "86400", seconds, 0, maxInt,
+		func(c *Config, _ int) *time.Duration { return &c.FollowPrimaryCommandTimeout },
+		"Longest run of a follow_primary_command, which may copy a database; 0 unlimited.").ours(),
 
 	// recovery
 	text("recovery_user", "recovery", Single, AtReload, "",

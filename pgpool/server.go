@@ -304,14 +304,12 @@ func (s *Server) order(job uint64, do func(context.Context) error) {
 	s.work.Go(func() { s.owner.Submit(cluster.Ended{Job: job, Err: do(s.background)}) })
 }
 
-// followLimit is for a follow_primary_command, which may well copy a database.
-const followLimit = 24 * time.Hour
-
 // run runs an operator's command.
 func (s *Server) run(ctx context.Context, c cluster.RunCommand) error {
-	limit, app := s.config.Load().FailoverCommandTimeout, "main"
+	cur := s.config.Load()
+	limit, app := cur.FailoverCommandTimeout, "main"
 	if c.Name == "follow_primary_command" {
-		limit, app = followLimit, "follow_child"
+		limit, app = cur.FollowPrimaryCommandTimeout, "follow_child"
 	}
 	return command.Run(ctx, s.log.With(slog.String("app", app)), c.Line, limit)
 }
