@@ -222,7 +222,7 @@ var tableCluster = []Setting{
 		"Longest run of a failover or failback command; 0 unlimited.").ours(),
 	duration("follow_primary_command_timeout", "failover", Single, AtReload, "86400", seconds, 0, maxInt,
 		func(c *Config, _ int) *time.Duration { return &c.FollowPrimaryCommandTimeout },
-		"Longest run of a follow_primary_command, which may copy a database; 0 unlimited.").ours(),
+		"Longest run of a follow_primary_command; 0 unlimited.").ours(),
 
 	// recovery
 	text("recovery_user", "recovery", Single, AtReload, "",
