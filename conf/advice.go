@@ -315,8 +315,9 @@ func (a *advisor) watchdog() {
 	case members%2 == 0 && !a.EnableConsensusWithHalfVotes:
 		a.say(LevelInfo, KindDangerous, "use_watchdog", fmt.Sprintf("the watchdog has an even number of members (%d)", members),
 			"When half of them are lost there is no quorum: no failover, and no virtual address.", "Add a member.")
-	case members%2 == 0:
-		a.endangers("enable_consensus_with_half_votes", "half of the members may decide", "When the network parts them in two halves, both may fail over.", "Set it to off, and add a member.")
+	case members%2 == 0 && a.WdTieBreaker == TieNone:
+		a.endangers("enable_consensus_with_half_votes", "half of the members may decide", "When the network parts them in two halves, both may fail over.",
+			"Add a member and set it to off, or set wd_tie_breaker.")
 	}
 	if !a.FailoverWhenQuorumExists {
 		a.endangers("failover_when_quorum_exists", "a member that is cut off may fail over", "Two primaries can be the result.", "Set it to on.")

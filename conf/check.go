@@ -48,6 +48,17 @@ func (c *Config) crossCheck() []*Error {
 			fmt.Sprintf("%s says that this is node %d, but wd_port%d is not set", c.NodeIDFile(), c.NodeID, c.NodeID),
 			fmt.Sprintf("Set hostname%[1]d, wd_port%[1]d and pgpool_port%[1]d.", c.NodeID))
 	}
+	switch {
+	case c.WdTieBreaker == TieNone:
+	case !c.EnableConsensusWithHalfVotes:
+		fail("wd_tie_breaker", "invalid watchdog configuration", "wd_tie_breaker is for half of the members, and enable_consensus_with_half_votes is off",
+			"Set enable_consensus_with_half_votes = on, or wd_tie_breaker = none.")
+	case c.WdTieBreaker == TieTrustedServers && c.TrustedServers == "":
+		fail("wd_tie_breaker", "invalid watchdog configuration", "wd_tie_breaker is trusted_servers, which are not set", "Set trusted_servers.")
+	case c.WdTieBreaker == TiePrimary && (c.SrCheckUser == "" || c.BackendClusteringMode != StreamingReplication):
+		fail("wd_tie_breaker", "invalid watchdog configuration", "wd_tie_breaker = primary takes a lock on the primary, as sr_check_user, with streaming replication",
+			"Set sr_check_user, or wd_tie_breaker to something else.")
+	}
 	for i, h := range c.Heartbeats {
 		if h.Used() && h.Hostname == "" {
 			fail(fmt.Sprintf("heartbeat_port%d", i), "invalid watchdog configuration",

@@ -218,6 +218,7 @@ type Config struct {
 	WdHeartbeatListenPort      int
 	WdHeartbeatKeepalive       time.Duration
 	WdHeartbeatDeadtime        time.Duration
+	WdTieBreaker               TieBreaker    // ours
 	WdLeaderLease              time.Duration // ours; 0: derived from the heartbeats
 	WdLifePoint                int
 	WdLifecheckQuery           string

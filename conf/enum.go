@@ -114,6 +114,11 @@ var (
 		{name: "default", value: VerbosityDefault},
 		{name: "verbose", value: VerbosityVerbose},
 	}
+	tieBreakers = words[TieBreaker]{
+		{name: "none", value: TieNone},
+		{name: "trusted_servers", value: TieTrustedServers},
+		{name: "primary", value: TiePrimary},
+	}
 	lifecheckMethods = words[LifecheckMethod]{
 		{name: "query", value: LifecheckQuery},
 		{name: "heartbeat", value: LifecheckHeartbeat},
@@ -153,6 +158,7 @@ func (m LogBackendMessages) String() string        { return backendMessages.name
 func (d LogStandbyDelay) String() string           { return standbyDelays.name(d) }
 func (f SyslogFacility) String() string            { return facilities.name(f) }
 func (v LogErrorVerbosity) String() string         { return verbosities.name(v) }
+func (t TieBreaker) String() string                { return tieBreakers.name(t) }
 func (m LifecheckMethod) String() string           { return lifecheckMethods.name(m) }
 func (t CheckTempTable) String() string            { return tempTables.name(t) }
 func (t RelcacheQueryTarget) String() string       { return relcacheTargets.name(t) }

@@ -140,6 +140,16 @@ const (
 	VerbosityVerbose
 )
 
+// TieBreaker says what decides between two halves of the watchdog.
+type TieBreaker int
+
+// Values of wd_tie_breaker.
+const (
+	TieNone TieBreaker = iota + 1
+	TieTrustedServers
+	TiePrimary
+)
+
 // LifecheckMethod says how other pgpools are probed.
 type LifecheckMethod int
 

@@ -180,6 +180,42 @@ func TestAGroupOfPgpoolsSpeaksAsOne(t *testing.T) {
 			})
 		}
 	})
+	t.Run("two of which one goes on", func(t *testing.T) { twoHalves(t, c) })
+}
+
+// twoHalves has two pgpools with the primary as tie-breaker lose each other.
+func twoHalves(t *testing.T, c *testcluster.Cluster) {
+	all := group(t, c, 2, "wd_leader_lease = 1500", "enable_consensus_with_half_votes = on", "wd_tie_breaker = primary")
+	first := leads(t, all...)
+	leader, other := all[0], all[1]
+	if w, err := other.watchdog(); err != nil {
+		t.Fatal(err)
+	} else if w.Nodes[0].Name == first {
+		leader, other = other, leader
+	}
+	leading := func(f *front) bool {
+		w, err := f.watchdog()
+		return err == nil && w.LeaderName == w.Nodes[0].Name && w.Quorum >= 0
+	}
+	other.reload("wd_authkey = 'another'") // twice another key, as below
+	other.reload("wd_authkey = 'a third'")
+	eventually(t, "the leader goes on with its half", func() bool {
+		w, err := leader.watchdog()
+		return err == nil && w.Quorum == 0 && leading(leader)
+	})
+	eventually(t, "the other half says that it has no quorum", func() bool {
+		w, err := other.watchdog()
+		return err == nil && w.Quorum == -1 && strings.Contains(other.Log.String(), "the tie-breaker does not stand by this node")
+	})
+	if !leading(leader) || leading(other) {
+		t.Error("not one leads, or both")
+	}
+	leader.pcpTools().done("detach_node -n 1")
+	eventually(t, "it decides", func() bool { return leader.Server.Snapshot().Nodes[1].Detached })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	leader.Server.Shutdown(ctx, pgpool.Fast)
+	eventually(t, "the other half goes on when the primary is free to stand by it", func() bool { return leading(other) })
 }
 
 func TestAGroupFailsOverOnceAndWithoutWhoIsCutOff(t *testing.T) {

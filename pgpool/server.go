@@ -65,6 +65,7 @@ type Server struct {
 	config    atomic.Pointer[session.Current]
 
 	asking     sync.Map                          // int: the node whose fate the group is asked for
+	witness    *witness                          // of the watchdog's; nil: the primary does not stand by this pgpool
 	group      atomic.Pointer[watchdog.Watchdog] // nil: this pgpool stands alone
 	listeners  []*wire.Listener
 	pcp        []net.Listener

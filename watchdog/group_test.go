@@ -113,6 +113,10 @@ func (h *host) Ask(ctx context.Context, host string, port int) error {
 	}
 	return err
 }
+func (h *host) Witness(context.Context, int64, time.Duration) (bool, error) {
+	return false, errors.New("there is no primary")
+}
+func (h *host) Dismiss() {}
 func (h *host) Lost(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

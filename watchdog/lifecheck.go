@@ -215,38 +215,49 @@ func (l *lifecheck) query(c *conf.Config) {
 // trusted asks the hosts that are there if the network is: if none answers, this
 // node is the one that is cut off.
 func (l *lifecheck) trusted(c *conf.Config) {
+	if c.TrustedServers == "" {
+		return
+	}
+	if err := l.trusts(c); err != nil && l.ctx.Err() == nil {
+		l.w.lost(err.Error())
+	}
+}
+
+// trusts returns when the first of the trusted servers has answered, or none has.
+func (l *lifecheck) trusts(c *conf.Config) error {
 	var hosts []string
 	for h := range strings.SplitSeq(c.TrustedServers, ",") {
 		if h = strings.TrimSpace(h); h != "" {
 			hosts = append(hosts, h)
 		}
 	}
-	if len(hosts) == 0 {
-		return
-	}
+	ctx, cancel := context.WithCancel(l.ctx)
 	answers := make(chan bool, len(hosts))
+	var asking sync.WaitGroup
 	for _, h := range hosts {
-		l.work.Go(func() { answers <- l.reach(c, h) })
+		asking.Go(func() { answers <- reach(ctx, c, h) })
 	}
+	defer asking.Wait()
+	defer cancel()
 	for range hosts {
 		if <-answers {
-			return
+			return nil
 		}
 	}
-	if l.ctx.Err() == nil {
-		l.w.lost("none of the trusted servers answers: " + c.TrustedServers)
-	}
+	return fmt.Errorf("none of the trusted servers answers: %s", c.TrustedServers)
 }
 
 // reach runs trusted_server_command for a host.
-func (l *lifecheck) reach(c *conf.Config, host string) bool {
+func reach(ctx context.Context, c *conf.Config, host string) bool {
 	words := strings.Fields(strings.ReplaceAll(c.TrustedServerCommand, "%h", host))
 	if len(words) == 0 {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return exec.CommandContext(ctx, complete(words[0], c.PingPath, ""), words[1:]...).Run() == nil
+	cmd := exec.CommandContext(ctx, complete(words[0], c.PingPath, ""), words[1:]...)
+	cmd.WaitDelay = 100 * time.Millisecond
+	return cmd.Run() == nil
 }
 
 // watchLinks looks after the interfaces in wd_monitoring_interfaces_list.

@@ -15,7 +15,7 @@
 // kept, disk.go; the order of things when leading begins and ends, escalate.go
 // and guardian.go; who is dead, lifecheck.go and heartbeat.go; what people are
 // told, status.go and narrate.go; what is passed on to all members, order.go; what
-// is compared when one joins, settings.go.
+// is compared when one joins, settings.go; what stands by half of them, witness.go.
 package watchdog
 
 import (
@@ -52,6 +52,10 @@ type Host interface {
 	Ordered(Order) error
 	// Ask tells whether a pgpool serves queries (wd_lifecheck_method query).
 	Ask(ctx context.Context, host string, port int) error
+	// Witness has the primary hold a lock by that number for this node, as long as it
+	// is asked again within keep. Fresh: it has just begun to. Dismiss ends that.
+	Witness(ctx context.Context, lock int64, keep time.Duration) (fresh bool, err error)
+	Dismiss()
 	// Lost: the life check says that this node is cut off. The process should end.
 	Lost(why string)
 }
@@ -159,6 +163,9 @@ func Start(o Options) (*Watchdog, error) {
 	}
 	w.work.Go(w.join)
 	w.work.Go(w.inspect)
+	if w.halfVotes() == election.HalfWithWitness {
+		w.work.Go(w.witness)
+	}
 	w.work.Go(func() { w.run(saved) })
 	w.life.start()
 	return w, nil
@@ -175,17 +182,23 @@ func timesFor(c *conf.Config) election.Times {
 }
 
 func (w *Watchdog) options(c *conf.Config) election.Options {
-	half := election.HalfIsNone
-	if c.EnableConsensusWithHalfVotes {
-		half = election.HalfIsQuorum
-	}
 	return election.Options{
-		ID: w.self.id, Nodes: w.ids(), Times: w.times, HalfVotes: half,
+		ID: w.self.id, Nodes: w.ids(), Times: w.times, HalfVotes: w.halfVotes(),
 		Priority: c.WdPriority, Dead: c.WdHeartbeatDeadtime, RemoveShutdown: c.WdRemoveShutdownNodes,
 		RemoveLost: c.WdLostNodeRemovalTimeout, RemoveNoShow: c.WdNoShowNodeRemovalTimeout,
 		NeedQuorum: c.FailoverWhenQuorumExists, NeedConsensus: c.FailoverRequireConsensus,
 		ManyVotes: c.AllowMultipleFailoverRequestsFromNode, VoteLife: voteLife(c),
 	}
+}
+
+func (w *Watchdog) halfVotes() election.HalfVotes {
+	switch c := w.config.Load(); {
+	case !c.EnableConsensusWithHalfVotes:
+		return election.HalfIsNone
+	case c.WdTieBreaker != conf.TieNone:
+		return election.HalfWithWitness
+	}
+	return election.HalfIsQuorum
 }
 
 // voteLife is how long a failover vote counts: long enough for every node's
