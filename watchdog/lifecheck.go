@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"pgpool-go/conf"
 	"pgpool-go/watchdog/election"
 )
@@ -66,7 +68,10 @@ func (l *lifecheck) start() {
 		l.every(c.WdHeartbeatKeepalive, l.beat.beat)
 	}
 	l.every(min(max(c.WdInterval, time.Second), 10*time.Minute), l.check)
-	l.every(max(min(c.WdInterval, 5*time.Second), time.Second), l.watchLinks)
+	if len(c.WdMonitoringInterfacesList) > 0 {
+		l.every(max(min(c.WdInterval, 5*time.Second), time.Second), l.watchLinks)
+		l.work.Go(l.hearLinks)
+	}
 	l.work.Go(l.ipc.serve)
 }
 
@@ -265,6 +270,17 @@ func (l *lifecheck) watchLinks() {
 	if list := l.w.config.Load().WdMonitoringInterfacesList; len(list) > 0 && !linked(list) {
 		l.w.log.Warn("system has lost the network")
 		l.w.lost("none of the interfaces in wd_monitoring_interfaces_list is up")
+	}
+}
+
+// hearLinks looks when the kernel says that something has changed.
+func (l *lifecheck) hearLinks() {
+	changes := make(chan netlink.LinkUpdate)
+	if netlink.LinkSubscribe(changes, l.ctx.Done()) != nil {
+		return // then it is noticed a little later
+	}
+	for range changes {
+		l.watchLinks()
 	}
 }
 
