@@ -32,7 +32,8 @@ func describe(v *Verdict, indent string) string {
 		{v.Catalog, "changes catalog"}, {v.SettingsUnknown == ScopeTransaction, "settings of the transaction unknown"},
 		{v.SettingsUnknown == ScopeSession, "settings unknown"}, {v.Lead.Space, "space in front"}, {v.Lead.Comment, "comment in front"},
 		{v.Lead.NoLoadBalance, "no load balance"}, {v.Lead.Target == TargetPrimary, "target primary"}, {v.Lead.Target == TargetStandby, "target standby"},
-		{v.Lead.Target == TargetAuto, "target auto"},
+		{v.Lead.Target == TargetAuto, "target auto"}, {v.Lead.Cache == CacheNo, "no query cache"}, {v.Lead.Cache == CacheForce, "force query cache"},
+		{v.Fickle, "fickle"}, {v.Everywhere, "everywhere"},
 	} {
 		if f.is {
 			head = append(head, f.word)

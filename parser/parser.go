@@ -175,6 +175,7 @@ func (v *Verdict) join(part *Verdict) {
 	v.SetsConfig = v.SetsConfig || part.SetsConfig
 	v.DropsTemp = v.DropsTemp || part.DropsTemp
 	v.Catalog = v.Catalog || part.Catalog
+	v.Everywhere = v.Everywhere || part.Everywhere
 	v.SettingsUnknown = max(v.SettingsUnknown, part.SettingsUnknown)
 	v.Settings = append(v.Settings, part.Settings...)
 	v.Creates = append(v.Creates, part.Creates...)
@@ -234,6 +235,7 @@ func (l Lead) byte() byte {
 	if l.NoLoadBalance {
 		b |= 0x40
 	}
+	b |= byte(l.Cache) << 2
 	return b | 0x80
 }
 

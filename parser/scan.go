@@ -434,6 +434,12 @@ func (s *scan) noteLead(body []byte) {
 	if equalFold(string(body), "NO LOAD BALANCE") {
 		s.lead.NoLoadBalance = true
 	}
+	switch {
+	case equalFold(string(body), "NO QUERY CACHE"):
+		s.lead.Cache = CacheNo
+	case equalFold(string(body), "FORCE QUERY CACHE"):
+		s.lead.Cache = CacheForce
+	}
 	if t, ok := cutFold(b, "pgpool.target"); ok {
 		t = trimSpace(t)
 		if len(t) > 0 && t[0] == '=' {

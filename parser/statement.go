@@ -256,7 +256,7 @@ func (w *walker) ddlDone() {
 // ddl reads everything else: it changes the schema, roles, privileges, comments.
 func (w *walker) ddl(n *pg.Node) {
 	v := w.v
-	v.Class, v.Kind, v.Writes = DDL, KindDDL, true
+	v.Class, v.Kind, v.Writes, v.Everywhere = DDL, KindDDL, true, changesAll(n)
 	switch x := n.GetNode().(type) {
 	case *pg.Node_CreateStmt:
 		w.creates(x.CreateStmt.Relation, x.CreateStmt.Oncommit)
@@ -330,6 +330,19 @@ func (w *walker) ddl(n *pg.Node) {
 		w.below(n)
 		v.Catalog = true
 	}
+}
+
+// changesAll tells the statements whose effect is not bound to one database.
+func changesAll(n *pg.Node) bool {
+	switch x := n.GetNode().(type) {
+	case *pg.Node_GrantRoleStmt, *pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt,
+		*pg.Node_AlterSystemStmt, *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_AlterDatabaseStmt, *pg.Node_AlterDatabaseSetStmt,
+		*pg.Node_AlterDatabaseRefreshCollStmt, *pg.Node_DropOwnedStmt, *pg.Node_ReassignOwnedStmt:
+		return true
+	case *pg.Node_RenameStmt:
+		return x.RenameStmt.RenameType == pg.ObjectType_OBJECT_DATABASE || x.RenameStmt.RenameType == pg.ObjectType_OBJECT_ROLE
+	}
+	return false
 }
 
 // drop reads DROP.

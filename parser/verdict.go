@@ -57,6 +57,15 @@ type Verdict struct {
 	// writing WITH and for locking clauses every relation named.
 	Written []Name
 
+	// Fickle: as far as the text shows, its result may differ from one time to the
+	// next although no table has changed: CURRENT_TIMESTAMP and its kin, TABLESAMPLE,
+	// casts that may read a clock or a catalog. What functions do is for catalog to say.
+	Fickle bool
+	// Everywhere: it changes what all databases of the servers have in common: roles and
+	// their memberships, settings of roles and databases, databases themselves, the
+	// server's configuration.
+	Everywhere bool
+
 	// Database is the one that nobody else may be connected to while the statement
 	// runs: DROP DATABASE, CREATE DATABASE with a template, ALTER DATABASE RENAME TO
 	// and SET TABLESPACE.
@@ -110,6 +119,8 @@ type Verdict struct {
 	// so that a statement already known costs no look-up. It is the one part of a
 	// verdict that changes; nobody else touches it.
 	Memo atomic.Value
+	// Dependence is the same for what the query cache asks of catalog.
+	Dependence atomic.Value
 
 	// size is about how much memory the verdict holds on to.
 	size int
@@ -242,6 +253,7 @@ type Lead struct {
 	Comment       bool // a comment comes before the first word
 	NoLoadBalance bool // that comment is /*NO LOAD BALANCE*/
 	Target        Target
+	Cache         CacheWish
 }
 
 // Target is a wish for a node, spoken in a leading comment: /* pgpool.target = primary */.
@@ -253,6 +265,16 @@ const (
 	TargetAuto
 	TargetPrimary
 	TargetStandby
+)
+
+// CacheWish is what a leading comment says of the query cache.
+type CacheWish uint8
+
+// Wishes: /*NO QUERY CACHE*/ and /*FORCE QUERY CACHE*/.
+const (
+	CacheUnsaid CacheWish = iota
+	CacheNo
+	CacheForce
 )
 
 // ParseTarget reads the value of the setting pgpool.target.

@@ -104,6 +104,7 @@ func (w *walker) node(n *pg.Node) {
 	case *pg.Node_TypeCast:
 		w.node(x.TypeCast.Arg)
 		w.typeName(x.TypeCast.TypeName)
+		w.v.Fickle = w.v.Fickle || fickleCast(x.TypeCast)
 		if n := lastTwo(x.TypeCast.TypeName.GetNames()); n.Schema != "pg_catalog" {
 			w.v.Types = addName(w.v.Types, n)
 		}
@@ -111,6 +112,11 @@ func (w *walker) node(n *pg.Node) {
 		w.node(x.SubLink.Testexpr)
 		w.operator(x.SubLink.OperName)
 		w.node(x.SubLink.Subselect)
+	case *pg.Node_SqlvalueFunction: // CURRENT_TIMESTAMP, CURRENT_USER ...
+		w.v.Fickle = true
+	case *pg.Node_RangeTableSample, *pg.Node_RangeTableFunc: // the latter, XMLTABLE, casts to any type
+		w.v.Fickle = true
+		w.below(x)
 	case *pg.Node_SortBy:
 		w.node(x.SortBy.Node)
 		w.operator(x.SortBy.UseOp)
