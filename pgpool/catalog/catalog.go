@@ -168,6 +168,7 @@ type database struct {
 	functions map[string]*funcEntry
 	operators map[parser.Name]bool // volatile ones that somebody has made
 	asked     time.Time            // when operators were asked; zero: not yet
+	kin       kin
 }
 
 func (c *Catalog) database(name string) *database {
@@ -208,6 +209,7 @@ func (d *database) reset() {
 	clear(d.relations)
 	clear(d.functions)
 	d.operators, d.asked = nil, time.Time{}
+	d.kin = kin{}
 }
 
 // memo is what was found out about a verdict, kept with the verdict itself. The

@@ -131,11 +131,15 @@ func addClone(list []parser.Name, n parser.Name) []parser.Name {
 // find picks the relations that a name stands for: in its schema, or the first
 // of the search path, or in any schema if the path is not known.
 func (p *Path) find(list []*relation, schema string) []*relation {
+	return pick(p, list, schema, func(r *relation) string { return r.schema })
+}
+
+func pick[T any](p *Path, list []T, schema string, of func(T) string) []T {
 	if schema == "" && p == nil {
 		return list
 	}
-	in := func(schema string) []*relation {
-		i := slices.IndexFunc(list, func(r *relation) bool { return r.schema == schema })
+	in := func(schema string) []T {
+		i := slices.IndexFunc(list, func(r T) bool { return of(r) == schema })
 		if i < 0 {
 			return nil
 		}
