@@ -226,7 +226,7 @@ func (a admin) ProcessIDs(context.Context) ([]int, error) {
 }
 
 func (a admin) Settings(context.Context) ([]pcp.Setting, error) {
-	snap, c := a.owner.Now(), a.config.Load()
+	snap, c, cached := a.owner.Now(), a.config.Load(), a.cache.Stats()
 	var rows []pcp.Setting
 	for _, r := range c.StatusRows(conf.StatusExtra{
 		BackendStatus: func(i int) string {
@@ -245,7 +245,7 @@ func (a admin) Settings(context.Context) ([]pcp.Setting, error) {
 			}
 			return strconv.FormatInt(n.Lag, 10)
 		},
-		CacheStart: time.Unix(0, 0), // the original's answer while the query cache is off
+		CacheStart: cached.Since, CacheMisses: cached.Misses, CacheHits: cached.Hits,
 	}) {
 		rows = append(rows, pcp.Setting{Name: r.Item, Value: r.Value, Description: r.Description})
 	}
@@ -417,8 +417,9 @@ func (a admin) within(ctx context.Context, do func() error) error {
 }
 
 func (a admin) InvalidateQueryCache(context.Context) error {
-	if a.config.Load().MemoryCacheEnabled {
-		return errors.New("the query cache is not built yet, so nothing is cached")
+	if a.cache == nil {
+		return pcp.NoQueryCache()
 	}
-	return pcp.NoQueryCache()
+	a.cache.Clear()
+	return nil
 }

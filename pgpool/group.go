@@ -73,7 +73,13 @@ const leavePatience = 7 * time.Second
 func (s *Server) publish(ctx context.Context, w *watchdog.Watchdog) {
 	tick := time.NewTicker(time.Second) // to lead is no event of the cluster
 	defer tick.Stop()
+	escalated := false
 	for {
+		if was := escalated; s.cache != nil {
+			if escalated = w.Status().Escalated; escalated && !was {
+				s.escalated()
+			}
+		}
 		_, changed := s.owner.Watch()
 		r, newer := w.Register()
 		if r != nil && r.Open() == nil && w.Status().Decisive {

@@ -33,8 +33,8 @@ var ineffective = reasons(map[string][]string{
 	"with streaming replication online recovery has one stage, during which clients go on": {
 		"recovery_2nd_stage_command", "client_idle_limit_in_recovery",
 	},
-	"the query cache is not built yet": {
-		"memory_cache_enabled",
+	"on which tables cached results depend is known in memory, or by memcached": {
+		"memqcache_oiddir",
 	},
 	"an external source of delays is not built yet: servers are asked by SQL": {
 		"replication_delay_source_cmd", "replication_delay_source_timeout",

@@ -42,6 +42,9 @@ func (s *Server) Start(ctx context.Context) error {
 	s.work.Go(func() { s.monitor.Run(background) })
 	s.work.Go(func() { s.sweep(background) })
 	s.work.Go(func() { s.heedPrimary(background) })
+	if s.cache != nil {
+		s.work.Go(func() { s.minded(background) })
+	}
 	// A moment for the first probes: the very first client shall find a primary.
 	first, cancel := context.WithTimeout(ctx, firstProbes)
 	s.owner.Wait(first, func(n *cluster.Snapshot) bool { return n.Primary >= 0 && !n.Assumed || n.Probed() })

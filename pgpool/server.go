@@ -24,6 +24,7 @@ import (
 	"pgpool-go/pgpool/command"
 	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/monitor"
+	"pgpool-go/pgpool/qcache"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/session"
 	"pgpool-go/pgpool/wire"
@@ -61,6 +62,7 @@ type Server struct {
 	pool      *backend.Pool
 	catalog   *catalog.Catalog
 	mutations *catalog.Mutations
+	cache     *qcache.Cache // nil: memory_cache_enabled is off
 	shared    *session.Shared
 	config    atomic.Pointer[session.Current]
 
@@ -145,6 +147,7 @@ func (s *Server) tell(notices []conf.Notice) {
 // that belong to it.
 func (s *Server) current(c *conf.Config) *session.Current {
 	cur := &session.Current{Config: c, Rules: route.NewRules(c), Alone: alone(c)}
+	cacheTables(cur, c)
 	if path := c.PoolPasswdFile(); c.PoolPasswd != "" {
 		passwd, err := conf.LoadPoolPasswd(path, c.PassKey())
 		switch {
@@ -232,11 +235,12 @@ func (s *Server) assemble(c *conf.Config) {
 		Size: c.RelcacheSize * c.NumInitChildren, // the original has so many in each child process
 	})
 	s.mutations = catalog.NewMutations(mutationOptions(c), time.Now())
+	s.cache = qcache.New(c, s.log)
 	dialing, noMore := context.WithCancel(context.Background())
 	s.noMoreDials = noMore
 	s.shared = &session.Shared{
 		Dialing: dialing,
-		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog, Mutations: s.mutations,
+		Engine:  s.engine, Config: now, Cluster: s.owner, Pool: s.pool, Parser: classify, Catalog: s.catalog, Mutations: s.mutations, Cache: s.cache,
 		Watchdog: s.showWatchdog,
 		Slots:    session.NewTable(c.NumInitChildren, time.Now()), Journal: s.journal, Log: s.log, Version: Version,
 	}
@@ -252,9 +256,11 @@ func (s *Server) assemble(c *conf.Config) {
 			return s.login(ctx, snap.Nodes[snap.Primary], user, "", database)
 		},
 	}
-	s.monitor = monitor.New(monitor.Options{
-		Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log,
-	})
+	o := monitor.Options{Cluster: s.owner, Config: func() *conf.Config { return now().Config }, Connect: s.connect, Log: s.log}
+	if s.cache != nil {
+		o.Replayed = s.cache.Replayed
+	}
+	s.monitor = monitor.New(o)
 }
 
 func mutationOptions(c *conf.Config) catalog.MutationOptions {
@@ -275,6 +281,9 @@ func (s *Server) heedPrimary(ctx context.Context) {
 		}
 		if known >= 0 {
 			s.catalog.InvalidateAll()
+			if s.cache != nil {
+				s.cache.Desert()
+			}
 		}
 		known = n.Primary
 	}
@@ -390,6 +399,7 @@ func (s *Server) Reload() error {
 		s.log.LogAttrs(context.Background(), eventlog.Warning, "the log is not changed", slog.Any("err", err))
 	}
 	s.config.Store(cur)
+	s.relist(old.Config, c)
 	s.mutations.Configure(mutationOptions(c))
 	s.owner.Submit(cluster.ConfigChanged{Config: c})
 	s.monitor.Reload()

@@ -35,7 +35,7 @@ var house = []room{
 	{4, "pgpool/session", "catalog qcache backend route cluster auth certs directory pam wire parser conf eventlog", pgproto3},
 	{3, "pgpool/catalog", "backend route parser", ""},
 	{3, "pgpool/monitor", "backend cluster conf eventlog", ""},
-	{3, "pgpool/qcache", "wire parser conf", ""},
+	{3, "pgpool/qcache", "wire parser conf", "github.com/bradfitz/gomemcache"},
 	{2, "pgpool/route", "cluster parser conf", ""},
 	{2, "pgpool/backend", "auth certs wire conf", pgproto3},
 	{1, "pgpool/cluster", "conf", ""},

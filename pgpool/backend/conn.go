@@ -68,6 +68,10 @@ type Conn struct {
 	// come among the answers to an Asker; their body is valid during the call.
 	Overheard func(typ byte, body []byte)
 
+	// State is a digest of the settings after login on which results may depend and
+	// which servers do not report; empty, nobody has asked yet.
+	State string
+
 	// Defaults are settings as they are after login; nil, nobody has asked yet.
 	Defaults *Defaults
 
@@ -75,6 +79,7 @@ type Conn struct {
 	secret  []byte
 	params  []wire.Param // parameter statuses, in the order first reported
 	report  []byte       // them as messages, see Report; nil, to be made
+	told    uint64       // of them in all
 	key     Key
 	born    time.Time
 	idle    time.Time // since when in a pool
@@ -218,6 +223,9 @@ func (c *Conn) SendPassword(body []byte) error {
 // Params are the server's reported settings. The slice must not be changed.
 func (c *Conn) Params() []wire.Param { return c.params }
 
+// Told counts the reports: while it stays, so do they.
+func (c *Conn) Told() uint64 { return c.told }
+
 // Param is one of them.
 func (c *Conn) Param(name string) string {
 	for _, p := range c.params {
@@ -251,6 +259,7 @@ func (c *Conn) NoteParam(body []byte) {
 	if !ok {
 		return
 	}
+	c.told++
 	for i := range c.params {
 		if c.params[i].Name == string(name) {
 			if c.params[i].Value != string(value) {

@@ -57,6 +57,7 @@ func (m *Monitor) measure(r *round) {
 	if !ok {
 		return
 	}
+	m.seen.note(primary)
 	var delays []cluster.Delay
 	for i := range s.Nodes {
 		out, ok := r.answers[i]
@@ -75,6 +76,11 @@ func (m *Monitor) measure(r *round) {
 		}
 		d.Time = m.behind(i, d.Bytes, lag, timed, out)
 		delays = append(delays, d)
+		if m.opts.Replayed != nil {
+			if t, ok := m.seen.through(out.facts); ok {
+				m.opts.Replayed(i, t)
+			}
+		}
 		m.logDelay(d, primary.node)
 	}
 	if len(delays) > 0 {

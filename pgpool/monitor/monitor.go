@@ -43,6 +43,9 @@ type Options struct {
 	Config  func() *conf.Config // the present configuration
 	Connect Connect
 	Log     *slog.Logger
+	// Replayed, if not nil, is told that a standby has all that was committed before
+	// a moment.
+	Replayed func(node int, before time.Time)
 }
 
 // Monitor asks the servers. Make one with New.
@@ -53,6 +56,7 @@ type Monitor struct {
 	reload chan struct{}
 
 	still map[int]standstill // of Run alone: standbys that are behind
+	seen  seen               // of Run alone
 
 	mu    sync.Mutex
 	nodes map[int]*prober

@@ -10,6 +10,7 @@ const (
 
 	// Answered by pgpool, or nowhere to go.
 	ReasonPool
+	ReasonCache
 	ReasonNoNode
 	ReasonNoPrimary
 	ReasonSnapshotLost
@@ -80,6 +81,7 @@ const (
 var reasons = [lastReason]struct{ code, text string }{
 	ReasonNone:            {"none", "not decided"},
 	ReasonPool:            {"pool_command", "answered by pgpool"},
+	ReasonCache:           {"query_cache", "answered from the query cache"},
 	ReasonNoNode:          {"no_node", "no node can be used"},
 	ReasonNoPrimary:       {"no_primary", "there is no primary"},
 	ReasonSnapshotLost:    {"snapshot_lost", "the node with the transaction's snapshot is gone"},

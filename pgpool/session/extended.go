@@ -293,6 +293,11 @@ func (s *Session) execute(size int) error {
 		s.pipe.pinned = true
 	}
 	s.batch.safe = s.batch.safe && s.repeatable(v, d)
+	if s.Cache != nil {
+		s.recordFrom(c)
+		s.noteWrite(v, d)
+		s.mayCommitEarly(v)
+	}
 	s.router.Send(v, d)
 	s.send(c, s.client.Bytes()[:size])
 	s.client.Skip(size)
@@ -432,6 +437,10 @@ func (s *Session) sync(size int) error {
 	if err := s.client.Discard(size); err != nil {
 		return err
 	}
+	if s.Cache != nil {
+		s.mayCommit(nil)
+		defer s.recorded()
+	}
 	touched := s.pipe.touched
 	if len(touched) == 1 && (s.due.empty() || s.due.server == touched[0]) {
 		// The common case: what is left of the pipeline and its end in one burst.
@@ -511,6 +520,9 @@ func (s *Session) readyForQuery() *pgproto3.ReadyForQuery {
 // syncServer ends the pipeline on one of several servers. The client is shown
 // errors, as of a deferred constraint, but not the ReadyForQuery.
 func (s *Session) syncServer(c *server) error {
+	if s.Cache != nil {
+		s.mayCommit(nil)
+	}
 	if err := c.SendRaw(wire.Sync, nil); err != nil {
 		return err
 	}

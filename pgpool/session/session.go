@@ -78,6 +78,7 @@ type Session struct {
 	mayRepeat bool // and if not, its statement may be run again elsewhere, see again.go
 	batch     batch
 	behind    bool // some standby has yet to be told that a block is over
+	caching   caching
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -134,9 +135,15 @@ func (s *Session) dispatch(typ byte, size int) error {
 	switch typ {
 	case wire.Query:
 		return s.simple(size)
-	case wire.Parse:
-		return s.parse(size)
-	case wire.Bind:
+	case wire.Parse, wire.Bind:
+		if s.Cache != nil && !s.pipe.open() {
+			if done, err := s.cachedPipeline(); done {
+				return err
+			}
+		}
+		if typ == wire.Parse {
+			return s.parse(size)
+		}
 		return s.bind(size)
 	case wire.Describe:
 		return s.describe(size)
@@ -455,6 +462,7 @@ func (s *Session) leave() {
 		return
 	}
 	s.task.Forgive()
+	s.abandonWrites()
 	s.logReset()
 	for _, c := range s.conns {
 		if c != nil {

@@ -70,6 +70,9 @@ type marks struct {
 // settle draws the conclusions of a finished statement or pipeline, at the
 // ReadyForQuery of c. It returns the transaction status to show to the client.
 func (s *Session) settle(c *server) byte {
+	if s.Cache != nil {
+		s.settleWrites(c)
+	}
 	for i := range s.pipe.done {
 		s.conclude(&s.pipe.done[i])
 	}

@@ -12,9 +12,9 @@ import (
 	"pgpool-go/pgpool/auth"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/catalog"
-
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/qcache"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -31,6 +31,7 @@ type Shared struct {
 	Catalog *catalog.Catalog
 	// Mutations are the tables written a moment ago, by any session.
 	Mutations *catalog.Mutations
+	Cache     *qcache.Cache // nil: there is none
 	Verifiers *Verifiers
 	Slots     *Table
 	Journal   *eventlog.Journal
@@ -55,6 +56,10 @@ type Current struct {
 	Hba    *conf.Hba        // nil unless enable_pool_hba
 	HbaErr error            // why there are no rules although there should be
 	Alone  bool             // a session needs one server only
+
+	// Tables whose results may be cached although they are views or unlogged, and those
+	// whose must not.
+	CacheSafe, CacheUnsafe Tables
 
 	ClientTLS *tls.Config  // how clients are met that want TLS; nil: they do not get it
 	ServerTLS *backend.TLS // nil: servers are spoken to in the clear

@@ -45,16 +45,6 @@ var tables = map[string]table{
 	"pool_watchdog":           {watchdogColumns, (*Session).showWatchdog}, // ours
 }
 
-var cacheColumns = []string{
-	"num_cache_hits", "num_selects", "cache_hit_ratio", "num_hash_entries", "used_hash_entries",
-	"num_cache_entries", "used_cache_entries_size", "free_cache_entries_size", "fragment_cache_entries_size",
-}
-
-// showCache is all zero, as in the original while the query cache is off.
-func (s *Session) showCache() [][]string {
-	return [][]string{{"0", "0", "0.00", "0", "0", "0", "0", "0", "0"}}
-}
-
 func (s *Session) showVersion() [][]string { return [][]string{{s.Version}} }
 
 // poolCommand answers one of pgpool's own commands that came as a Query. No
@@ -170,8 +160,7 @@ func (s *Session) perform(cmd *parser.PoolCommand, extended bool) answer {
 		s.marks.ownConfig = false // and a reload may take effect again
 		return a
 	case parser.PoolCacheDelete:
-		// While nothing is cached this is the whole truth.
-		return answer{tag: "SET", notice: fmt.Sprintf("query cache does not exist for query: \"%s\"", cmd.Value)}
+		return answer{tag: "SET", notice: s.forgetCached(cmd.Value)}
 	}
 	return answer{err: &wire.Error{Severity: "ERROR", Code: "0A000", Message: "this version of pgpool does not know the command"}}
 }

@@ -71,7 +71,7 @@ func (s *Session) showHealth() [][]string {
 
 // showStatus shows the settings as this session has them.
 func (s *Session) showStatus() [][]string {
-	snap := s.Cluster.Now()
+	snap, cached := s.Cluster.Now(), s.Cache.Stats()
 	var rows [][]string
 	for _, r := range s.cfg.StatusRows(conf.StatusExtra{
 		BackendStatus: func(i int) string {
@@ -86,7 +86,7 @@ func (s *Session) showStatus() [][]string {
 			}
 			return s.delay(snap, i)
 		},
-		CacheStart: time.Unix(0, 0), // the original's answer while the query cache is off
+		CacheStart: cached.Since, CacheMisses: cached.Misses, CacheHits: cached.Hits,
 	}) {
 		rows = append(rows, []string{r.Item, r.Value, r.Description})
 	}

@@ -48,6 +48,11 @@ func (s *Session) simple(size int) error {
 		return err
 	}
 	s.dropUnnamed(v)
+	if s.Cache != nil && !left {
+		if done, err := s.cachedQuery(v, sql, size); done {
+			return err
+		}
+	}
 	again, err := s.runQuery(v, sql, size, left, false)
 	if again {
 		_, err = s.runQuery(v, sql, size, left, true)
@@ -71,6 +76,11 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 		return false, s.refuse(err)
 	}
 	c := choice.server
+	if s.Cache != nil {
+		s.recordFrom(c)
+		s.noteWrite(v, choice.decision)
+		s.mayCommit(v)
+	}
 	s.countRoute(choice.decision)
 	s.count(c, v)
 	c.note(sql)
@@ -89,6 +99,9 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 	}
 	if err == nil && left {
 		s.pipe.reset()
+	}
+	if err == nil && s.Cache != nil {
+		s.recorded()
 	}
 	if !s.mayRepeat {
 		return false, err
@@ -144,6 +157,10 @@ func (s *Session) function(size int) error {
 	s.countRoute(choice.decision)
 	s.count(c, opaque)
 	c.note(nil)
+	if s.Cache != nil {
+		s.noteWrite(opaque, choice.decision)
+		s.mayCommit(opaque)
+	}
 	s.router.Send(opaque, choice.decision)
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
 		c.Taint() // perhaps it has a part of it

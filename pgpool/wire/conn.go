@@ -33,6 +33,7 @@ type Conn struct {
 	door    *door  // of a listening socket
 	relief  func() error
 
+	tap    *Tap
 	sealed *sealed // between the buffers and the socket; nil without TLS
 
 	closeMu sync.Mutex // orders Close and Shutdown: a closed fd may belong to another
@@ -270,6 +271,9 @@ func (c *Conn) Need(n int) error {
 // Write adds p to what is composed. Large pieces and large backlogs go out at
 // once, so it may wait like Flush.
 func (c *Conn) Write(p []byte) (int, error) {
+	if c.tap != nil {
+		c.tap.add(p)
+	}
 	if len(c.out)+len(p) > maxUnsent {
 		if err := c.Flush(); err != nil {
 			return 0, err
