@@ -251,10 +251,18 @@ func (s *Session) dependence(v *parser.Verdict) *catalog.Dependence {
 	d, err := s.Catalog.Depend(ctx, nil, s.database, path, v)
 	if d == nil && err == nil {
 		// The primary is asked: a standby might not yet have what a commit has changed.
-		err = s.aside(s.main, func(limit context.Context, a backend.Asker) (err error) {
+		ask := func(limit context.Context, a backend.Asker) (err error) {
 			d, err = s.Catalog.Depend(limit, a, s.database, path, v)
 			return err
-		})
+		}
+		if main := s.conns[s.main]; main != nil && main.Status == 'I' && !s.tx.open && !s.pipe.open() && s.due.empty() && !main.HungUp() {
+			limit, stop := context.WithTimeout(ctx, catalogLimit)
+			err = ask(limit, backend.Asker{Conn: main.Conn, Task: s.task})
+			stop()
+			delete(main.stmts, "") // the question took the unnamed statement's place
+		} else {
+			err = s.aside(s.main, ask)
+		}
 	}
 	if err != nil {
 		s.logLookup(err)
