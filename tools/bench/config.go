@@ -29,6 +29,7 @@ type way struct {
 	pooled   bool // server connections are lent for a transaction
 	tls      bool // on both sides
 	scram    bool // users prove who they are to the proxy, and it to the server
+	cache    bool // results of reads are kept
 }
 
 // poolSize is the number of server connections where they are lent for a
@@ -233,6 +234,9 @@ statement_level_load_balance = off
 `, port, pcpPort, dir, b.sessionsAtOnce(w), testcluster.Superuser, w.balance)
 	if w.pooled {
 		fmt.Fprintf(&text, "pool_mode = transaction\npool_size = %d\n", poolSize)
+	}
+	if w.cache {
+		fmt.Fprintf(&text, "memory_cache_enabled = on\nmemqcache_oiddir = '%s'\n", dir)
 	}
 	if w.tls {
 		fmt.Fprintf(&text, "ssl = on\nssl_key = '%s'\nssl_cert = '%s'\nbackend_sslmode = require\n", key, cert)

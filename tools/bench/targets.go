@@ -32,6 +32,8 @@ var kinds = []struct {
 	{"original-lb", "pgbouncer", pgpool(way{original: true, balance: true})},
 	{"pgpool-go", "pgbouncer", pgpool(way{})},
 	{"pgpool-go-lb", "pgbouncer", pgpool(way{balance: true})},
+	{"original-cache", "pgbouncer", pgpool(way{original: true, cache: true})},
+	{"pgpool-go-cache", "pgbouncer", pgpool(way{cache: true})},
 	{"pgbouncer-tx", "pgbouncer-tx", bouncer(way{pooled: true})},
 	{"pgpool-go-tx", "pgbouncer-tx", pgpool(way{pooled: true})},
 	{"pgbouncer-tls", "pgbouncer-tls", bouncer(way{tls: true})},

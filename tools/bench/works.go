@@ -12,6 +12,7 @@ var (
 	pooled   = []string{"pgbouncer-tx", "pgpool-go-tx"}
 	light    = []string{"direct", "pgbouncer", "pgpool-go", "pgbouncer-tx", "pgpool-go-tx"} // not a process per client
 	sealed   = []string{"pgbouncer-tls", "pgpool-go-tls"}
+	caches   = []string{"direct", "pgbouncer", "original-cache", "pgpool-go", "pgpool-go-cache"}
 	proven   = []string{"pgbouncer-scram", "pgpool-go-scram"}
 )
 
@@ -53,6 +54,9 @@ var plain = []struct {
 	{"prepared", "SELECT by key, prepared once", slices.Concat(sessions, pooled), true, []string{"-S", "-M", "prepared"}},
 	{"connect", "SELECT by key, a new connection each (-C)", slices.Concat(sessions, pooled), false, []string{"-S", "-C", "-M", "simple"}},
 	{"writes", "UPDATE, SELECT, INSERT in a transaction (-N)", slices.Concat(sessions, pooled), false, []string{"-N", "-M", "simple"}},
+	{"cached", "SELECT by one of a thousand keys, simple protocol", caches, false, []string{"-S", "-M", "simple", "-D", "scale=0.01"}},
+	{"cached-extended", "SELECT by one of a thousand keys, extended protocol", caches, false, []string{"-S", "-M", "extended", "-D", "scale=0.01"}},
+	{"cached-prepared", "SELECT by one of a thousand keys, prepared once", caches, false, []string{"-S", "-M", "prepared", "-D", "scale=0.01"}},
 	{"tls", "SELECT by key, TLS on both sides", sealed, false, []string{"-S", "-M", "simple"}},
 	{"tls-connect", "a new connection each, TLS on both sides", sealed, false, []string{"-S", "-C", "-M", "simple"}},
 	{"scram-connect", "a new connection each, SCRAM on both sides", proven, false, []string{"-S", "-C", "-M", "simple"}},
