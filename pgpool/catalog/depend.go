@@ -24,7 +24,7 @@ type Dependence struct {
 	// Refusal is why the result is not to be kept; empty: it may be. Forced is the same
 	// for a client that says /*FORCE QUERY CACHE*/.
 	Refusal, Forced string
-	// Named are the relations that the text names, for the operator's lists; of those
+	// Named are the relations that the text names, as it does and in full, for the operator's lists; of those
 	// in Views and Unlogged the result is kept only if a list says so.
 	Named, Views, Unlogged []parser.Name
 
@@ -318,7 +318,7 @@ func (w *weigh) run() {
 			w.refuse("it names a relation that does not exist")
 			is.Any = is.Any || slices.Contains(v.Written, n) // nor is it known what hangs on it
 		}
-		is.Named = append(is.Named, n)
+		is.Named = addName(is.Named, n)
 		for _, f := range found {
 			w.family(n, f)
 			for _, x := range f.functions {
@@ -355,6 +355,7 @@ func (w *weigh) run() {
 func (w *weigh) family(n parser.Name, f *family) {
 	is, written := w.is, slices.Contains(w.v.Written, n)
 	full := parser.Name{Schema: f.schema, Name: n.Name}
+	is.Named = addName(is.Named, full)
 	if f.fickle {
 		w.hesitate("it reads a view whose result may be another at any time")
 	}

@@ -33,6 +33,7 @@ type caching struct {
 	prefix    []byte // of all keys: everything but the statement
 	of        prefixOf
 	steady    bool // the settings in prefix leave answers the same in every transaction
+	muddled   bool // some statement may have changed settings unseen
 	key       []byte
 	recording recording
 	written   written
@@ -120,7 +121,7 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 	} else {
 		find()
 	}
-	if reply != nil || ticket == nil || parser.Moody(moods) || !s.listed(d, force) {
+	if reply != nil || ticket == nil || !force && parser.Moody(moods) || !s.listed(d, force) {
 		return reply
 	}
 	s.learnStates()
@@ -134,9 +135,9 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 func (s *Session) mayCache() bool {
 	main := s.conns[s.main]
 	switch {
-	case main == nil || s.pipe.open() || s.pipe.skipping || s.askTemp || s.marks.listens || s.replication != "":
+	case main == nil || s.pipe.open() || s.pipe.skipping || s.askTemp && !s.knowTemp() || s.marks.listens || s.replication != "":
 		return false
-	case s.settings.unknown || s.settings.doubted || s.settings.unknownTx != parser.ScopeNone || len(s.settings.pending) > 0:
+	case s.caching.muddled || s.settings.unknown || s.settings.doubted || s.settings.unknownTx != parser.ScopeNone || len(s.settings.pending) > 0:
 		return false
 	case s.snap.Mode == conf.StreamingReplication && s.snap.Primary != s.main:
 		return false
@@ -146,6 +147,16 @@ func (s *Session) mayCache() bool {
 	level := s.router.Isolation()
 	return main.Status == 'T' && !s.tx.poisoned && !s.router.Wrote() && s.caching.written.nothing() &&
 		(level == parser.ReadCommitted || level == parser.ReadUncommitted)
+}
+
+// knowTemp finds out which temporary tables the session has.
+func (s *Session) knowTemp() bool {
+	if !s.tx.open {
+		if err := s.ownTemp(); err != nil {
+			s.logLookup(err)
+		}
+	}
+	return !s.askTemp
 }
 
 // addressed brings the prefix of keys up to date. It is false while there is none.
