@@ -163,24 +163,21 @@ func (m *model) client(ctx context.Context, id int, rnd *rand.Rand) {
 	defer c.via.Close(context.Background())
 	defer c.direct.Close(context.Background())
 	for ctx.Err() == nil && m.wrong.Load() < 5 {
-		switch n := rnd.IntN(100); {
-		case n < 60:
-			q := modelReads[rnd.IntN(len(modelReads))]
-			c.compare(q, c.via)
-		case n < 80:
+		switch n := rnd.IntN(1000); {
+		case n < 40:
 			c.write(modelWrites[rnd.IntN(len(modelWrites))], rnd)
-		case n < 82:
+		case n < 43:
 			c.write(modelDDL[rnd.IntN(len(modelDDL))], rnd)
-		case n < 86:
+		case n < 80:
 			c.tenant(1 + rnd.IntN(2))
-		case n < 89:
+		case n < 120:
 			c.role(rnd)
-		case n < 94:
+		case n < 140:
 			c.transaction(rnd)
-		case n < 97:
+		case n < 160:
 			c.snapshot(rnd)
 		default:
-			c.compare(modelReads[rnd.IntN(3)], c.via)
+			c.compare(modelReads[rnd.IntN(len(modelReads))], c.via)
 		}
 	}
 }

@@ -33,11 +33,22 @@ type caching struct {
 	prefix    []byte // of all keys: everything but the statement
 	of        prefixOf
 	steady    bool // the settings in prefix leave answers the same in every transaction
-	muddled   bool // some statement may have changed settings unseen
+	muddle    muddle
 	key       []byte
 	recording recording
 	written   written
 }
+
+// muddle is that some statement may have changed settings unseen: a DO, a CALL, a
+// function of somebody's. What they are is asked then, but not after every such
+// statement: not before a few reads have come that the answer is good for.
+type muddle struct {
+	is    bool   // it is not known what they are
+	reads int    // that were not cached because of that
+	state string // a digest of what they were when asked; empty, never asked
+}
+
+const muddledReads = 2
 
 // prefixOf is what a prefix was made of.
 type prefixOf struct {
@@ -47,6 +58,7 @@ type prefixOf struct {
 	seq      uint64
 	settings int
 	state    string
+	muddle   string
 }
 
 // Kinds of keys: an answer to a Query; to an Execute; to one with its Describe.
@@ -137,7 +149,7 @@ func (s *Session) mayCache() bool {
 	switch {
 	case main == nil || s.pipe.open() || s.pipe.skipping || s.askTemp && !s.knowTemp() || s.marks.listens || s.replication != "":
 		return false
-	case s.caching.muddled || s.settings.unknown || s.settings.doubted || s.settings.unknownTx != parser.ScopeNone || len(s.settings.pending) > 0:
+	case s.caching.muddle.is && !s.clearUp() || s.settings.unknown || s.settings.unknownTx != parser.ScopeNone || len(s.settings.pending) > 0:
 		return false
 	case s.snap.Mode == conf.StreamingReplication && s.snap.Primary != s.main:
 		return false
@@ -147,6 +159,40 @@ func (s *Session) mayCache() bool {
 	level := s.router.Isolation()
 	return main.Status == 'T' && !s.tx.poisoned && !s.router.Wrote() && s.caching.written.nothing() &&
 		(level == parser.ReadCommitted || level == parser.ReadUncommitted)
+}
+
+// clearUpSQL asks for all settings on which results may depend as they are now.
+const clearUpSQL = `SELECT pg_catalog.string_agg(name OPERATOR(pg_catalog.||) '=' OPERATOR(pg_catalog.||) coalesce(setting, ''), E'\n' ORDER BY name),
+ pg_catalog.current_setting('role'), session_user,
+ pg_catalog.current_setting('default_transaction_isolation')
+FROM pg_catalog.pg_settings
+WHERE category OPERATOR(pg_catalog.~) '^(Client Connection Defaults|Version and Platform|Customized|Developer)'`
+
+// clearUp finds out what settings are after a statement that may have changed them
+// unseen, if now is the time.
+func (s *Session) clearUp() bool {
+	m := &s.caching.muddle
+	if m.reads++; m.reads <= muddledReads || s.tx.open || s.pipe.open() || !s.due.empty() {
+		return false
+	}
+	main := s.conns[s.main]
+	if main.Status != 'I' || main.HungUp() {
+		return false
+	}
+	limit, stop := context.WithTimeout(ctx, catalogLimit)
+	rows, err := (backend.Asker{Conn: main.Conn, Task: s.task}).Ask(limit, clearUpSQL)
+	stop()
+	delete(main.stmts, "") // the question took the unnamed statement's place
+	if err != nil || len(rows) != 1 {
+		s.logLookup(err)
+		return false
+	}
+	if level, ok := parser.ParseIsolation(rows[0][3]); !ok || level > parser.ReadCommitted {
+		return false // blocks would not be what they seem
+	}
+	sum := sha256.Sum256([]byte(strings.Join(rows[0], "\x00")))
+	*m = muddle{state: string(sum[:])}
+	return true
 }
 
 // knowTemp finds out which temporary tables the session has.
@@ -165,7 +211,8 @@ func (s *Session) addressed() bool {
 	if main.State == "" {
 		s.learnStates()
 	}
-	of := prefixOf{main: main, system: s.snap.Nodes[s.main].SystemID, told: main.Told(), seq: s.settings.seq, settings: len(s.settings.list), state: main.State}
+	of := prefixOf{main: main, system: s.snap.Nodes[s.main].SystemID, told: main.Told(), seq: s.settings.seq, settings: len(s.settings.list), state: main.State,
+		muddle: s.caching.muddle.state}
 	if of.state == "" || of.system == "" && s.Cache.Remote() {
 		return false
 	}
@@ -190,7 +237,7 @@ func (s *Session) address() {
 	var b []byte
 	add := func(t string) { b = append(binary.BigEndian.AppendUint32(b, uint32(len(t))), t...) }
 	b = binary.BigEndian.AppendUint16(b, uint16(s.main))
-	for _, t := range []string{c.of.system, s.database, s.user, c.of.state} {
+	for _, t := range []string{c.of.system, s.database, s.user, c.of.state, c.of.muddle} {
 		add(t)
 	}
 	for _, p := range s.login.Params {

@@ -36,7 +36,7 @@ func (s *Session) recordFrom(c *server) {
 	if !r.armed {
 		return
 	}
-	if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State ||
+	if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State || s.caching.muddle.state != "" ||
 		s.snap.Mode != conf.StreamingReplication || !s.Cache.CaughtUp(c.Node, r.ticket)) {
 		r.armed = false
 		s.client.Tap(nil)

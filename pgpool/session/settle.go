@@ -250,7 +250,7 @@ func (s *Session) endTransaction(committed bool) {
 // noteDiscardAll: the main server is as after login, and so shall the others be.
 func (s *Session) noteDiscardAll() {
 	s.settings.clear()
-	s.caching.muddled = false
+	s.caching.muddle = muddle{}
 	s.forgetStatement("")
 	s.marks.held, s.marks.listens = nil, false
 	for c := range s.standbys {

@@ -33,7 +33,7 @@ func (w *written) forget() { *w = written{marks: w.marks[:0]} }
 // noteWrite notes what a statement that is about to be sent may write.
 func (s *Session) noteWrite(v *parser.Verdict, d route.Decision) {
 	if d.Opaque || v.Opaque && v.Class != parser.Execute || d.Effect != nil && d.Effect.Opaque {
-		s.caching.muddled = true
+		s.caching.muddle.is, s.caching.muddle.reads = true, 0
 	}
 	if !s.cfg.MemqcacheAutoCacheInvalidation || v.Reads && !d.Write && !d.Opaque && v.Class == parser.Select {
 		return
@@ -58,7 +58,7 @@ func (s *Session) noteEffect(v *parser.Verdict, d route.Decision) {
 		case p != nil && p.Verdict != nil:
 			s.noteEffect(p.Verdict, route.Decision{})
 		default:
-			w.any, w.restless, s.caching.muddled = true, true, true
+			w.any, w.restless, s.caching.muddle.is = true, true, true
 		}
 	case parser.Empty, parser.Pool, parser.Show, parser.Set, parser.Reset, parser.SetTx, parser.SetCharacter, parser.SetConstraints,
 		parser.Discard, parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo,
