@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"pgpool-go/tools/testcluster"
 )
@@ -132,5 +131,4 @@ func TestQueryCacheMemcached(t *testing.T) {
 		}
 	}
 	t.Logf("%d reads, %s and %s", done.Load(), a.must("SHOW POOL_CACHE"), b.must("SHOW POOL_CACHE"))
-	_ = time.Second
 }

@@ -46,6 +46,9 @@ const (
 	longestExpiry    = 2592000 // seconds; what is longer memcached takes for a date
 )
 
+// levelLog is LOG as the event log counts levels.
+const levelLog slog.Level = 10
+
 func newMemcached(c *conf.Config, all *Mark, log *slog.Logger) *memcached {
 	addr := net.JoinHostPort(c.MemqcacheMemcachedHost, strconv.Itoa(c.MemqcacheMemcachedPort))
 	m := &memcached{client: memcache.New(addr), all: all, log: log, addr: addr}
@@ -87,7 +90,7 @@ func (m *memcached) usable() bool {
 	}
 	m.made.Store(untold)
 	if m.down.Swap(false) {
-		m.log.LogAttrs(context.Background(), slog.LevelInfo, "memcached is used again", slog.String("detail", m.addr))
+		m.log.LogAttrs(context.Background(), levelLog, "memcached is used again", slog.String("detail", m.addr))
 	}
 	return m.untold.Load() == untold
 }

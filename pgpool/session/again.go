@@ -51,6 +51,7 @@ func (s *Session) forgo(c *server) {
 	s.router.ReadNode = -1
 	c.Taint()
 	s.drop(c)
+	s.unrecord()
 }
 
 // diverted tells whether a server's word that it ends the connection is not for

@@ -38,12 +38,17 @@ func (s *Session) recordFrom(c *server) {
 	}
 	if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State || s.caching.muddle.state != "" ||
 		s.snap.Mode != conf.StreamingReplication || !s.Cache.CaughtUp(c.Node, r.ticket)) {
-		r.armed = false
-		s.client.Tap(nil)
+		s.unrecord()
 		return
 	}
 	r.tap = wire.Tap{Limit: s.Cache.Limit() + pipelineFrame}
 	s.client.Tap(&r.tap)
+}
+
+// unrecord gives a recording up.
+func (s *Session) unrecord() {
+	s.caching.recording.armed = false
+	s.client.Tap(nil)
 }
 
 // pipelineFrame is room for the messages around an answer that are not kept.
@@ -56,8 +61,7 @@ func (s *Session) recorded() {
 	if !r.armed {
 		return
 	}
-	r.armed = false
-	s.client.Tap(nil)
+	s.unrecord()
 	if r.tap.Over {
 		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("pool_add_temp_query_cache: data size exceeds memqcache_maxcache. current:%d requested:%d memq_maxcache:%d",
 			len(r.tap.Bytes), r.tap.Refused, s.Cache.Limit()))
