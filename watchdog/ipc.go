@@ -34,6 +34,7 @@ type ipc struct {
 const (
 	IPCStatusChange byte = '2'
 	IPCNodeList     byte = '3'
+	IPCRemove       byte = 'R' // ours; the reply of IPCBad says why
 	IPCBad          byte = '6'
 	IPCOk           byte = '7'
 )
@@ -43,6 +44,12 @@ type IPCStatus struct {
 	NodeID     int
 	NodeStatus int // 1 dead, 2 alive
 	Message    string
+	IPCAuthKey string
+}
+
+// IPCRemoval is the body of IPCRemove: nodes that are off, see Watchdog.Remove.
+type IPCRemoval struct {
+	NodeIDs    []int
 	IPCAuthKey string
 }
 
@@ -140,6 +147,7 @@ func (i *ipc) talk(c net.Conn) {
 			return
 		}
 		kind, reply := i.answer(letter, body)
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		if WriteIPC(c, kind, reply) != nil {
 			return
 		}
@@ -188,6 +196,15 @@ func (i *ipc) answer(letter byte, body []byte) (byte, []byte) {
 			return IPCBad, nil
 		}
 		return IPCOk, i.list(q.NodeID)
+	case IPCRemove:
+		var r IPCRemoval
+		if err := json.Unmarshal(body, &r); err != nil || !i.known(r.IPCAuthKey) || len(r.NodeIDs) == 0 {
+			return IPCBad, nil
+		}
+		if err := i.w.Remove(i.w.life.ctx, r.NodeIDs); err != nil {
+			return IPCBad, []byte(err.Error())
+		}
+		return IPCOk, nil
 	}
 	return IPCBad, nil
 }

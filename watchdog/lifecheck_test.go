@@ -1,6 +1,7 @@
 package watchdog_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"pgpool-go/watchdog"
 	"pgpool-go/watchdog/election"
 )
 
@@ -133,6 +135,53 @@ func TestWhoIsGoneIsRemoved(t *testing.T) {
 		state, membership := leader.shown(3)
 		return state == election.ShownStandby && membership == election.Member
 	})
+}
+
+// TestOperatorRemovesWhoIsOff: most of a group is lost at once, and the one that is
+// left goes on when it is told that they are off.
+func TestOperatorRemovesWhoIsOff(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3)
+	g.start(0)
+	first, second := g.process(1, nil), g.process(2, nil)
+	m := g.nodes[0]
+	eventually(t, "all are there", func() bool { s := m.Status(); return s.Leader >= 0 && !s.Caretaker && bound(s) })
+	remove := func(authkey string, ids ...int) string {
+		t.Helper()
+		c, err := net.Dial("unix", watchdog.IPCPath(m.dir, g.ports[0][0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		body, _ := json.Marshal(watchdog.IPCRemoval{NodeIDs: ids, IPCAuthKey: authkey})
+		watchdog.WriteIPC(c, watchdog.IPCRemove, body)
+		kind, reply, err := watchdog.ReadIPC(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(kind) + string(reply)
+	}
+	for _, c := range []struct {
+		authkey string
+		ids     []int
+		want    string
+	}{
+		{"wrong", []int{1, 2}, "6"}, {"of this test", nil, "6"}, {"of this test", []int{0, 1}, "6node 0 is this one"},
+		{"of this test", []int{7}, "6node 7 is not configured"}, {"of this test", []int{1, 2}, "6node 1 is not off"},
+	} {
+		if got := remove(c.authkey, c.ids...); !strings.HasPrefix(got, c.want) || c.want == "6" && got != "6" {
+			t.Errorf("removal of %v: %q", c.ids, got)
+		}
+	}
+	first.Process.Kill()
+	second.Process.Kill()
+	eventually(t, "it has no quorum", func() bool { s := m.Status(); return s.Caretaker && s.Leader == 0 })
+	if got := remove("of this test", 1, 2); got != "7" {
+		t.Errorf("removal of nodes that are off: %q", got)
+	}
+	if s := m.Status(); !s.Decisive || s.Quorum != election.QuorumExists {
+		t.Errorf("%+v", s.View)
+	}
 }
 
 // TestNamespacesLostNetwork: a node whose watched interfaces are down is lost, and

@@ -121,6 +121,10 @@ func (w *Watchdog) carryOut(out []election.Output) {
 		case election.Run:
 			w.begin(o)
 		case election.Refused:
+			if c, ok := w.removals.Load(o.Ticket); ok {
+				c.(chan string) <- o.Why
+				continue
+			}
 			w.log.Log(context.Background(), levelLog, "watchdog: a decision was not made", "detail", o.Why)
 		case election.Answer:
 			w.answer(o)

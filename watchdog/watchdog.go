@@ -105,6 +105,7 @@ type Watchdog struct {
 	gone     sync.Once // this node was found to be cut off
 	work     sync.WaitGroup
 
+	removals  sync.Map // by ticket: where a refusal goes
 	inspected sync.Map // by node: the start of it whose settings this leader has seen
 }
 

@@ -26,6 +26,7 @@ func wdcliTool() *tool {
 		options: []option{
 			{long: "info", short: 'i'},
 			{long: "inform", short: 'I', value: true},
+			{long: "remove", value: true, longOnly: true},
 			{long: "all", short: 'a'},
 			{long: "node-id", short: 'n', value: true},
 			{long: "node-name", short: 'N', value: true},
@@ -67,7 +68,10 @@ func runWdcli(t *call) int {
 	case t.given("info") && t.given("inform"):
 		t.errorf("ERROR: Invalid option, 'info' and 'inform' are mutually exclusive options")
 		return 1
-	case !t.given("info") && !t.given("inform"):
+	case t.given("remove") && (t.given("info") || t.given("inform")):
+		t.errorf("ERROR: Invalid option, 'remove' goes with no other operation")
+		return 1
+	case !t.given("info") && !t.given("inform") && !t.given("remove"):
 		t.errorf("ERROR: Missing operation. Try wd_cli --help\" for more information.")
 		return 1
 	case t.given("inform") && inform != "DEAD" && inform != "ALIVE":
@@ -92,6 +96,9 @@ func runWdcli(t *call) int {
 		return 1
 	}
 	path := watchdog.IPCPath(dir, number)
+	if t.given("remove") {
+		return t.remove(path, authkey)
+	}
 	nodes, err := listNodes(path, authkey)
 	if err != nil {
 		t.errorf("WARNING: %s: %v", path, err)
@@ -170,6 +177,29 @@ func (t *call) inform(path, authkey string, id int, state string) error {
 	return nil
 }
 
+// remove has the group go on without nodes that are off.
+func (t *call) remove(path, authkey string) int {
+	r := watchdog.IPCRemoval{IPCAuthKey: authkey}
+	for id := range strings.SplitSeq(t.string("remove"), ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(id))
+		if err != nil || n < 0 {
+			t.errorf("ERROR: invalid node id %q", id)
+			return 1
+		}
+		r.NodeIDs = append(r.NodeIDs, n)
+	}
+	body, err := json.Marshal(r)
+	if err == nil {
+		_, err = askIPC(path, watchdog.IPCRemove, body)
+	}
+	if err != nil {
+		t.errorf("ERROR: %v", err)
+		return 1
+	}
+	t.errorf("INFO: the watchdog goes on without node id %s", t.string("remove"))
+	return 0
+}
+
 func listNodes(path, authkey string) ([]watchdog.IPCNode, error) {
 	question, err := json.Marshal(watchdog.IPCList{NodeID: -1, IPCAuthKey: authkey})
 	if err != nil {
@@ -191,7 +221,7 @@ func askIPC(path string, letter byte, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if err := watchdog.WriteIPC(c, letter, body); err != nil {
 		return nil, err
 	}
@@ -199,6 +229,8 @@ func askIPC(path string, letter byte, body []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case kind != watchdog.IPCOk && len(reply) > 0:
+		return nil, errors.New(string(reply))
 	case kind != watchdog.IPCOk:
 		return nil, errors.New("the watchdog has refused; is the key right?")
 	}
@@ -213,6 +245,8 @@ wd_cli [ operation] [ options] [node search criteria]
  Operations:
   -i, --info                 get information about nodes
   -I, --inform=NEW-STATE     tell the watchdog that a node is DEAD or ALIVE
+      --remove=ID,ID,...     go on without these nodes, which are off, in a group that has lost its quorum for good;
+                             if one of them is not off, there may be two leaders
 
  Node search:
   -a, --all                  all nodes
