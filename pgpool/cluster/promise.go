@@ -30,6 +30,7 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 		}
 		_, asked := ev.(Detach)
 		_, promoted := ev.(Promote)
+		_, agreed := ev.(Agreed) // elsewhere it was asked for, or could be done something about
 		switch {
 		case n.Usable() && (i >= len(cfg.Backends) || !cfg.Backends[i].Used()):
 			return "an unused slot is used"
@@ -37,9 +38,9 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 			return "a node is used that must not be"
 		case n.Used() && !n.Usable() && n.Reason == "":
 			return "a node is not used and nobody knows why"
-		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted && n.By != byFollow:
+		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted && !agreed && n.By != byFollow:
 			return "a DISALLOW_TO_FAILOVER node was detached"
-		case n.Detached && !o.Detached && !asked && !promoted && !cfg.DetachFalsePrimary && !handled:
+		case n.Detached && !o.Detached && !asked && !promoted && !agreed && !cfg.DetachFalsePrimary && !handled:
 			return "a node was detached though nothing is to be done about it"
 		case n.Detached && !o.Detached && n.By == bySessions && n.Reach != Unreachable:
 			return "a node was detached by suspicion"
