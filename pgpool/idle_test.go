@@ -24,9 +24,9 @@ import (
 var idleClients = flag.Int("idle-clients", 1000, "how many clients TestIdleClients connects")
 
 // idleLimit bounds what a client costs that has run its statements and does
-// nothing, its server connection included: bytes of heap and stacks. The race
-// detector's stacks are larger; but even so a buffer left behind would be too much.
-const idleLimit = 20 << 10
+// nothing, its server connection included: bytes of heap and stacks. There is no
+// stack, nor any buffer, in so little.
+const idleLimit = 10 << 10
 
 // A client that does nothing holds no buffers, and not much else. The clients and
 // a server that knows one answer are in a process of their own.

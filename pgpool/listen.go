@@ -169,6 +169,10 @@ func chgrp(path, group string) error {
 func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 	c := s.config.Load()
 	waiting := c.NumInitChildren * c.ListenBacklogMultiplier
+	gone := func() {
+		s.gate.leave()
+		s.clients.Done()
+	}
 	for delay := time.Duration(0); ; {
 		err := s.shared.Slots.AwaitRoom(t, waiting)
 		var client *wire.Conn
@@ -188,11 +192,7 @@ func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 		delay = 0
 		s.gate.enter(t)
 		s.clients.Add(1)
-		t.Go(func(t *wire.Task) {
-			defer s.clients.Done()
-			defer s.gate.leave()
-			s.shared.Serve(t, client)
-		})
+		t.Go(func(t *wire.Task) { s.shared.Serve(t, client, gone) })
 	}
 }
 

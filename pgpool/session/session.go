@@ -30,6 +30,7 @@ type Session struct {
 	*Shared
 	task   *wire.Task
 	client *wire.Conn
+	over   func() // to be called at the end
 	slot   *Slot
 	cfg    *Current // as of the last settle, with what PGPOOL SET has changed
 	base   *Current // what cfg was made from
@@ -82,17 +83,31 @@ type Session struct {
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
-// returns when all is over. A panic ends this session alone.
-func (sh *Shared) Serve(task *wire.Task, client *wire.Conn) {
-	s := &Session{Shared: sh, task: task, client: client, main: -1, rnd: rand.Float64, log: sh.Log}
+// calls over when all is over. Between statements the task rests: Serve may have
+// returned long before. A panic ends this session alone.
+func (sh *Shared) Serve(task *wire.Task, client *wire.Conn, over func()) {
+	s := &Session{Shared: sh, task: task, client: client, over: over, main: -1, rnd: rand.Float64, log: sh.Log}
 	s.watch = s.watching[:0]
 	s.host, s.port = peer(client)
 	sh.enter(task)
-	defer sh.leave(task)
 	client.Mark(func(err error) error { return &ClientGone{err} })
 	client.Attach(s.task)
 	s.setConfig(sh.Config())
-	defer s.leave()
+	task.Next(func(*wire.Task) { s.talk(s.goOn) })
+	s.talk(s.run)
+}
+
+// errResting is no error: the session is idle, and goes on when there is news.
+var errResting = errors.New("resting")
+
+// talk is a stretch of the conversation, up to a rest or to its end.
+func (s *Session) talk(stretch func() error) {
+	resting := false
+	defer func() {
+		if !resting {
+			s.depart()
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			for _, c := range s.conns {
@@ -103,7 +118,17 @@ func (sh *Shared) Serve(task *wire.Task, client *wire.Conn) {
 			s.end(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	s.end(s.run())
+	err := stretch()
+	if resting = err == errResting; !resting {
+		s.end(err)
+	}
+}
+
+// depart is the last that is heard of a session.
+func (s *Session) depart() {
+	defer s.over()
+	defer s.Shared.leave(s.task)
+	s.leave()
 }
 
 // peer tells a client's address in the original's words.
@@ -118,6 +143,19 @@ func (s *Session) run() error {
 	if err := s.admit(); err != nil {
 		return err
 	}
+	return s.turns()
+}
+
+// goOn is run after a rest.
+func (s *Session) goOn() error {
+	if err := s.rest(); err != nil {
+		return err
+	}
+	return s.turns()
+}
+
+// turns are the client's messages and what becomes of them.
+func (s *Session) turns() error {
 	for {
 		typ, size, err := s.await()
 		if err == nil {
@@ -214,7 +252,7 @@ func (s *Session) await() (typ byte, size int, err error) {
 }
 
 // idle waits until the client sends something. It is the only wait that may be
-// long with nothing under way.
+// long with nothing under way, so that it is a rest: see rest.
 func (s *Session) idle() error {
 	if err := s.client.Flush(); err != nil {
 		return err
@@ -243,8 +281,19 @@ func (s *Session) idle() error {
 			s.watch = append(s.watch, c.Conn.Conn)
 		}
 	}
-	if err := s.task.Wait(s.watch...); err != nil {
+	return s.rest()
+}
+
+// rest returns when there is news while the session is idle; if there is none, it
+// has the session rest until there is.
+func (s *Session) rest() error {
+	news, err := s.task.Look(s.watch...)
+	if err != nil {
 		return err
+	}
+	if !news {
+		s.task.Rest()
+		return errResting
 	}
 	s.refresh() // a reload that came before the client's next message counts for it
 	for _, c := range s.conns {

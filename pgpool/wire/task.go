@@ -13,7 +13,8 @@ import (
 //
 // A task made by Engine.Go is a coroutine of its loop: it runs on the loop's
 // thread until it waits, so it must not block by other means (use Block), nor
-// hold a lock while it waits. One made by NewTask is the caller's goroutine.
+// hold a lock while it waits. When it may have to wait for long and has nothing on
+// its stack that it needs, it rests (see Rest). One made by NewTask is the caller's goroutine.
 type Task struct {
 	loop   *loop
 	cause  atomic.Pointer[error] // of an interrupt
@@ -21,10 +22,11 @@ type Task struct {
 	queued atomic.Bool           // due to run
 
 	// Of a coroutine:
-	body  func(*Task)
-	co    *coroutine // once it has begun
-	turns int        // reads since it went on
-	over  bool
+	body    func(*Task)
+	co      *coroutine // while it is under way
+	turns   int        // reads since it went on
+	resting bool       // body is to be run again
+	over    bool
 
 	token chan struct{} // of a goroutine: one token when something may have happened
 }
@@ -60,8 +62,8 @@ type coroutine struct {
 	task  *Task
 }
 
-// maxIdle bounds the coroutines kept for tasks to come.
-const maxIdle = 128
+// maxIdle bounds the coroutines kept for tasks to come, and for those that rest.
+const maxIdle = 512
 
 func (l *loop) coroutine() *coroutine {
 	if n := len(l.idle); n > 0 {
@@ -75,7 +77,8 @@ func (l *loop) coroutine() *coroutine {
 		for {
 			t := co.task
 			t.body(t)
-			t.over, t.co, co.task = true, nil, nil
+			t.over, t.resting = !t.resting, false
+			t.co, co.task = nil, nil
 			if len(l.idle) >= maxIdle {
 				return
 			}
@@ -105,6 +108,14 @@ func (t *Task) resume() {
 	t.turns = 0
 	t.co.next()
 }
+
+// Next sets what a coroutine runs after a rest.
+func (t *Task) Next(f func(*Task)) { t.body = f }
+
+// Rest says that what the coroutine runs is about to return, but not for good: at
+// the next wake-up what Next has set is run. Meanwhile the task has no stack, so
+// that many can wait for long. Look first, lest news that have come be slept over.
+func (t *Task) Rest() { t.resting = true }
 
 // park waits until the task is woken.
 func (t *Task) park() {
@@ -281,16 +292,24 @@ func (t *Task) interrupted() error {
 // or with the cause of an interrupt. Nil conns are passed over.
 func (t *Task) Wait(conns ...*Conn) error {
 	for {
-		if err := t.interrupted(); err != nil {
+		if news, err := t.Look(conns...); news || err != nil {
 			return err
-		}
-		for _, c := range conns {
-			if c != nil && c.state.Load()&readable != 0 {
-				return nil
-			}
 		}
 		t.park()
 	}
+}
+
+// Look reports whether Wait would return, and what.
+func (t *Task) Look(conns ...*Conn) (news bool, err error) {
+	if err := t.interrupted(); err != nil {
+		return false, err
+	}
+	for _, c := range conns {
+		if c != nil && c.state.Load()&readable != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // WaitFor waits until cond holds. It looks after each Wake and each event of
