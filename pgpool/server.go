@@ -113,6 +113,11 @@ func New(opts Options) (*Server, error) {
 	}
 	s.tell(notices)
 	s.tell(c.Ineffective(ineffective))
+	if c.BackendClusteringMode == conf.Slony {
+		src, _ := c.Source("backend_clustering_mode")
+		s.tell([]conf.Notice{{Level: conf.LevelWarning, File: src.File, Line: src.Line, Text: "backend_clustering_mode slony is taken for logical_replication",
+			Detail: "Slony-I is not maintained any more, and pgpool-II 4.4 has given this mode up.", Hint: "Set backend_clustering_mode to logical_replication."}})
+	}
 	if s.engine, err = wire.NewEngine(loops()); err != nil {
 		return nil, err
 	}

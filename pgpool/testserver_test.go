@@ -3,6 +3,7 @@ package pgpool_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -84,8 +85,14 @@ func serve(t testing.TB, c *testcluster.Cluster, lines ...string) *front {
 	}
 }
 
+// mode has tests that know of no mode run in another one.
+var mode = flag.String("mode", "", "the backend_clustering_mode of every pgpool, whatever a test says")
+
 func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error) {
 	t.Helper()
+	if *mode != "" {
+		lines = append(slices.Clone(lines), "backend_clustering_mode = '"+*mode+"'")
+	}
 	// Not t.TempDir: a socket's path must be short.
 	dir, err := os.MkdirTemp("", "pgpool-")
 	if err != nil {

@@ -62,6 +62,9 @@ const (
 // answer is not used, and used again when it does.
 func (t *turn) handled() bool {
 	c := t.rules.Config
+	if t.next.Appoints() && t.replaceable() {
+		return true
+	}
 	return c.FailoverCommand != "" || c.FailoverPromote || c.FollowPrimaryCommand != ""
 }
 

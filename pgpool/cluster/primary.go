@@ -208,6 +208,10 @@ func (t *turn) rescue() {
 	if !s.Probed() || len(s.Jobs) > 0 || len(s.Followers) > 0 {
 		return
 	}
+	if s.Appoints() {
+		t.recall()
+		return
+	}
 	served := false
 	for i := range s.Nodes {
 		if n := &s.Nodes[i]; n.ready() {

@@ -18,7 +18,7 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 		return "an epoch without a change"
 	}
 	primaries := 0
-	handled := cfg.FailoverCommand != "" || cfg.FailoverPromote || cfg.FollowPrimaryCommand != ""
+	handled := s.Appoints() || cfg.FailoverCommand != "" || cfg.FailoverPromote || cfg.FollowPrimaryCommand != ""
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		o := old.Node(i)

@@ -327,7 +327,10 @@ func (t *turn) conclude() {
 		t.status(&t.next.Nodes[i])
 	}
 	t.next.Main = slices.IndexFunc(t.next.Nodes, func(n Node) bool { return n.Usable() })
-	if t.next.Mode != conf.StreamingReplication {
+	switch {
+	case t.next.Appoints():
+		t.appoint()
+	case t.next.Mode != conf.StreamingReplication:
 		t.next.Primary = t.next.Main
 	}
 	for i := range t.next.Nodes {

@@ -165,8 +165,8 @@ type Snapshot struct {
 	Epoch uint64 // grows with every change
 	Mode  conf.ClusteringMode
 
-	// Primary is the usable node that takes the writes, or -1. Where roles
-	// are not told by servers (all modes but streaming replication), it is Main.
+	// Primary is the usable node that takes the writes, or -1. Where servers do
+	// not tell who it is, pgpool appoints it (appointed.go), or it is Main.
 	Primary int
 	Main    int  // the lowest usable node, or -1
 	Assumed bool // Primary is a guess: no server says who is primary
@@ -226,7 +226,7 @@ func (s *Snapshot) RoleName(id int) string {
 		return "primary"
 	case s.Mode == conf.StreamingReplication:
 		return "standby"
-	case id == s.Main:
+	case id == s.Primary, s.Primary < 0 && id == s.Main:
 		return "main"
 	}
 	return "replica"

@@ -175,10 +175,14 @@ func readable(c *cluster.Snapshot, id int) bool {
 }
 
 // home is the node for everything that is not balanced: the primary, or where
-// there is none the first node that can be used.
+// there is none the first node that can be used. It must be able to refuse a write,
+// which a node that is not a standby does not.
 func home(c *cluster.Snapshot) int {
 	if c.Usable(c.Primary) {
 		return c.Primary
+	}
+	if c.Appoints() {
+		return -1
 	}
 	for id := range c.Nodes {
 		if c.Nodes[id].Usable() {

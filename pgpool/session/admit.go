@@ -324,7 +324,7 @@ func (s *Session) firstNode() (int, error) {
 		return p, nil
 	}
 	for i := range s.snap.Nodes {
-		if s.snap.Nodes[i].Usable() && s.replication == "" {
+		if s.snap.Nodes[i].Usable() && s.replication == "" && s.snap.Mode != conf.Raw {
 			return i, nil
 		}
 	}

@@ -173,7 +173,7 @@ func (s *Session) follow() error {
 	}
 	s.seeNodes()
 	main := s.snap.Primary
-	if main < 0 && !s.expectsPrimary() {
+	if main < 0 && !s.expectsPrimary() && !s.snap.Appoints() {
 		main = s.snap.Main
 	}
 	if main < 0 || main == s.main {

@@ -10,7 +10,7 @@ set -e
 {{.PgBin}}/pg_ctl -D "$node_data" -m fast -w stop
 {{- if .Rewind}}
 {{.PgBin}}/psql -h "$primary_host" -p "$primary_port" -d postgres -Xqc checkpoint
-if {{.PgBin}}/pg_rewind -D "$node_data" --source-server="host=$primary_host port=$primary_port dbname=postgres"; then
+if {{.PgBin}}/pg_rewind --no-sync -D "$node_data" --source-server="host=$primary_host port=$primary_port dbname=postgres"; then
 	{{.Dir}}/etc/standby.sh "$primary_host" "$primary_port" "$node_id" "$node_port" "$node_data"
 else
 	"$primary_data/basebackup.sh" "$primary_data" "$node_host" "$node_data" "$primary_port" "$node_id" "$node_port" "$primary_host"
