@@ -422,6 +422,10 @@ func TestNamespacesNeverTwoAnswers(t *testing.T) {
 			if *namespaceRuns == 0 {
 				t.Parallel()
 			}
+			if *namespaceRuns == 0 && c.promise < time.Second { // other tests keep the machine busy
+				c.promise, c.lines = time.Second, []string{"wd_leader_lease = 1000"}
+				t.Log("in the short form wd_leader_lease is 1000")
+			}
 			l := newLab(t, c.name[len(c.name)-1:], 3)
 			g := newLabGroup(t, l, c.promise, c.lines...)
 			ts := c.all

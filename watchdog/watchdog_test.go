@@ -77,6 +77,7 @@ func TestOneLeadsAndTheOthersTakeOverWhatItDecides(t *testing.T) {
 			}
 			for i := range 500 {
 				c.Write([]byte(strings.Repeat(string(rune(i)), i%200)))
+				c.Write(fmt.Appendf(nil, "pgpool-go release 1 %0*d", i, 0)) // as a guardian's letter begins
 			}
 			c.Close()
 		}

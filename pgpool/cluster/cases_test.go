@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +94,7 @@ func TestReduce(t *testing.T) {
 func parseEvent(t *testing.T, key string, words []string) Event {
 	t.Helper()
 	node := 0
-	if key != "status" && key != "delays" {
+	if key != "status" && key != "delays" && key != "agreed" {
 		n, err := strconv.Atoi(words[0])
 		if err != nil {
 			t.Fatalf("%s %v: no node", key, words)
@@ -149,6 +150,12 @@ func parseEvent(t *testing.T, key string, words []string) Event {
 		return Promote{node, "pcp", false}
 	case "status":
 		return StatusRead{words}
+	case "agreed": // the nodes that the group has detached
+		var agreed Agreed
+		for i := range 3 {
+			agreed.Nodes = append(agreed.Nodes, AgreedNode{Node: i, Detached: slices.Contains(words, strconv.Itoa(i))})
+		}
+		return agreed
 	case "delays":
 		var m Measured
 		for _, w := range words {
