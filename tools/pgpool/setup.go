@@ -37,6 +37,7 @@ type setup struct {
 	User      string // who makes this: superuser, and account at the administrative port
 
 	Slots, Rewind, Debug, CheckTimeWait bool
+	setupMode
 
 	call       *call
 	noStop     bool // leave it running
@@ -56,7 +57,8 @@ const setupHelp = `Usage:
 pgpool_setup [-m MODE] [-n NUM_CLUSTERS] [-p PORT] [-pg PG_PORT] [-s] [-r] [-e] [-d] [-t] [-c] [--no-stop]
 Makes a test cluster in the current directory, which must be empty.
 
-  -m MODE          s: streaming replication (default; the only mode there is yet)
+  -m MODE          s: streaming replication (default), r: native replication, i: snapshot isolation,
+                   l: logical replication, n: raw mode
   -n NUM_CLUSTERS  number of PostgreSQL servers (default 2, or NUMCLUSTERS)
   -p PORT          pgpool's port (default 11000, or BASEPORT); the next one is PCP's, then come the servers'
   -pg PG_PORT      the first server's port
@@ -109,8 +111,9 @@ func newSetup(t *call) (*setup, error) {
 			return nil, errSetupHelp
 		}
 	}
-	if mode != "s" {
-		return nil, fmt.Errorf("mode %q is not built yet; there is s, streaming replication", mode)
+	var known bool
+	if s.setupMode, known = setupModes[mode]; !known {
+		return nil, fmt.Errorf("mode %q is none of s, r, i, l and n", mode)
 	}
 	nodes, err1 := number("-n", count, 1, 128)
 	first, err2 := number("-p", port, 1024, 65000)
@@ -211,7 +214,7 @@ func (s *setup) make() (err error) {
 			return err
 		}
 	}
-	s.say("pgpool-II setting for streaming replication mode is done.\nTo start the whole system, use %[1]s/startall.\n"+
+	s.say("pgpool-II setting for "+s.Title+" mode is done.\nTo start the whole system, use %[1]s/startall.\n"+
 		"To shutdown the whole system, use %[1]s/shutdownall.\npcp command user name is \"%[2]s\", password is \"%[2]s\".\n"+
 		"Each PostgreSQL, pgpool-II and pcp port is as follows:", s.Dir, s.User)
 	ports, err := os.ReadFile(filepath.Join(s.Dir, "README.port"))
@@ -271,7 +274,7 @@ func (s *setup) servers() error {
 	_, err = f.Write(conf)
 	if err := errors.Join(err, f.Close(),
 		os.WriteFile(filepath.Join(primary.Data, "node.conf"), []byte(fmt.Sprintf("port = %d\n", primary.Port)), 0o600),
-		s.write("data0/basebackup.sh", "basebackup.sh", 0o755),
+		s.write("data0/basebackup.sh", s.Backup, 0o755),
 		s.write("data0/pgpool_remote_start", "pgpool_remote_start", 0o755)); err != nil {
 		return err
 	}
@@ -286,6 +289,9 @@ func (s *setup) servers() error {
 	}
 	if err := s.sql(primary.Port, "postgres", "CREATE DATABASE test"); err != nil {
 		return err
+	}
+	if !s.Streams() {
+		return s.independent()
 	}
 	for _, n := range s.Nodes[1:] {
 		s.say("creating database cluster %s...", n.Data)
@@ -345,15 +351,16 @@ func (s *setup) show() error {
 	return fmt.Errorf("not all nodes are in after %v:\n%s", within, rows)
 }
 
-// sound: a primary and streaming standbys.
+// sound: a primary and streaming standbys, or a main node and replicas, which in raw
+// mode nobody connects to.
 func (s *setup) sound(rows string) bool {
 	lines := strings.Split(strings.TrimSpace(rows), "\n")
 	for i, line := range lines {
-		role := "|standby|standby|"
-		if i == 0 {
-			role = "|primary|primary|"
+		role, status := "|"+s.Roles[min(i, 1)]+"|"+s.Roles[min(i, 1)]+"|", "|up|up|"
+		if s.Raw() && i > 0 {
+			status = "|waiting|up|"
 		}
-		if !strings.Contains(line, "|up|up|") || !strings.Contains(line, role) || i > 0 && !strings.Contains(line, "|streaming|") {
+		if !strings.Contains(line, status) || !strings.Contains(line, role) || s.Streams() && i > 0 && !strings.Contains(line, "|streaming|") {
 			return false
 		}
 	}

@@ -196,7 +196,7 @@ func TestSetupRefuses(t *testing.T) {
 	p := place{dir: t.TempDir()}
 	for _, tt := range []struct{ args, want string }{
 		{"--help", "Usage:\n"}, {"-o", "Usage:\n"}, {"-n", "Usage:\n"},
-		{"-m r", `mode "r" is not built yet`}, {"-n 0", "-n must be a number from 1 to 128"}, {"-p x", "-p must be a number"},
+		{"-m y", `mode "y" is none of s, r, i, l and n`}, {"-n 0", "-n must be a number from 1 to 128"}, {"-p x", "-p must be a number"},
 		{"-p 11000 -pg 11001", "the servers' ports from 11001 are also pgpool's"},
 	} {
 		if got := p.ours(t, "pgpool_setup", strings.Fields(tt.args)...); got.exit != 1 || got.stdout != "" || !strings.Contains(got.stderr, tt.want) {
@@ -205,5 +205,55 @@ func TestSetupRefuses(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(p.dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestSetupModes: clusters whose servers do not stream.
+func TestSetupModes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	u := unprivileged{t: t}
+	u.dir = strings.TrimSpace(u.must("mktemp", "-d"))
+	t.Cleanup(func() { os.RemoveAll(u.dir) })
+	u.install()
+	u.env = []string{"PGPOOL_INSTALL_DIR=" + u.dir, "PGSOCKET_DIR=" + u.dir}
+	for _, tt := range []struct{ letter, mode, copied string }{
+		{"n", "raw", ""},
+		{"l", "logical_replication", "1"},
+	} {
+		t.Run(tt.mode, func(t *testing.T) {
+			c := u
+			c.t, c.dir = t, filepath.Join(u.dir, tt.letter)
+			u.must("mkdir", c.dir)
+			t.Cleanup(func() { c.run(c.dir + "/shutdownall") })
+			port := consecutivePorts(t, 4)
+			said := c.must(filepath.Join(u.dir, "bin", "pgpool_setup"), "-m", tt.letter, "-p", strconv.Itoa(port), "--no-stop")
+			if !strings.Contains(said, " main ") || !strings.Contains(said, " replica ") || !strings.Contains(said, "pgpool-II setting for "+setupModes[tt.letter].Title+" mode is done.") {
+				t.Errorf("said %s", said)
+			}
+			psql := func(port int, sql string) string {
+				return strings.TrimSpace(c.must("bash", "-c", fmt.Sprintf(`. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p %d -d test -XAtqc "%s"`, port, sql)))
+			}
+			if got := psql(port, "PGPOOL SHOW backend_clustering_mode"); got != tt.mode {
+				t.Errorf("mode %s", got)
+			}
+			for i := range 2 {
+				psql(port+2+i, "create table copied (v int primary key)")
+			}
+			if tt.copied != "" {
+				psql(port+3, "alter subscription node1 refresh publication")
+			}
+			psql(port, "insert into copied values (1)")
+			got := ""
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+				if got = psql(port+3, "select v from copied"); got == tt.copied {
+					break
+				}
+			}
+			if got != tt.copied || psql(port+2, "select v from copied") != "1" {
+				t.Errorf("node 1 has %q", got)
+			}
+		})
 	}
 }

@@ -5,6 +5,9 @@ new_id=$5 new_host=$6 old_main_id=$7 old_primary_id=$8
 new_port=$9 new_data=${10} old_primary_host=${11} old_primary_port=${12}
 
 echo "$(date '+%F %T') failover $*" >>{{.Dir}}/log/failover.log
+{{- if not .Streams}}
+exit 0 # nobody is promoted: every server can be written to
+{{- end}}
 if [ "$new_id" -lt 0 ]; then
 	echo "failover.sh: no node is left to promote"
 	exit 0
