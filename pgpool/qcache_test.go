@@ -445,6 +445,14 @@ func TestQueryCache(t *testing.T) {
 				t.Errorf("%s: kept %v, want %v", sql, hit, kept)
 			}
 		}
+		f.reload("memqcache_auto_cache_invalidation = off")
+		q, want := f.plain("options", "-c "+path), p.must("SELECT b FROM t WHERE a = 7")
+		q.must("UPDATE t SET b = 'unseen' WHERE a = 7")
+		if got := q.must("SELECT b FROM t WHERE a = 7"); got != want {
+			t.Errorf("without invalidation: %q, want %q", got, want)
+		}
+		f.reload("memqcache_auto_cache_invalidation = on")
+		eventually(t, "the reload", func() bool { return p.must("SELECT b FROM t WHERE a = 7") == "unseen" })
 		if log := f.Log.String(); !strings.Contains(log, "fetch from memory cache") || !strings.Contains(log, "query result fetched from cache. statement: "+r) {
 			t.Error("the log does not tell of a hit")
 		}
