@@ -60,6 +60,18 @@ type Config struct {
 	ConnectionLifeTime  time.Duration
 	ClientIdleLimit     time.Duration
 
+	// Pools of transaction mode.
+	PoolMode              PoolMode
+	PoolModeUser          PoolModeList
+	PoolModeDatabase      PoolModeList
+	PoolSize              int
+	MinPoolSize           int
+	ReservePoolSize       int
+	ReservePoolTimeout    time.Duration
+	PoolWaitTimeout       time.Duration
+	PoolWaitNotice        time.Duration
+	MaxPreparedStatements int
+
 	// Process management.
 	ProcessManagementMode     ProcessManagementMode
 	ProcessManagementStrategy ProcessManagementStrategy

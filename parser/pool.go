@@ -3,7 +3,7 @@ package parser
 // poolShows are the SHOW commands that pgpool answers by itself.
 var poolShows = map[string]bool{
 	"pool_status": true, "pool_nodes": true, "pool_pools": true, "pool_processes": true, "pool_version": true,
-	"pool_cache": true, "pool_health_check_stats": true, "pool_backend_stats": true, "pool_routing": true, "pool_watchdog": true,
+	"pool_cache": true, "pool_health_check_stats": true, "pool_backend_stats": true, "pool_routing": true, "pool_watchdog": true, "pool_shares": true,
 }
 
 // poolCommand recognises pgpool's own commands at the front of a text. What

@@ -57,7 +57,7 @@ func statement(n *pg.Node, text func() string) *Verdict {
 		w.done()
 	case *pg.Node_PrepareStmt:
 		v.inner(Prepare, x.PrepareStmt.Query, text)
-		v.Name = x.PrepareStmt.Name
+		v.Name, v.Text = x.PrepareStmt.Name, text()
 	case *pg.Node_ExecuteStmt:
 		v.Class, v.Opaque, v.Name = Execute, true, x.ExecuteStmt.Name
 		w.nodes(x.ExecuteStmt.Params)

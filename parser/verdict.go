@@ -21,7 +21,7 @@ type Verdict struct {
 	// Kind is the column of SHOW POOL_BACKEND_STATS that counts the statement.
 	Kind Kind
 	// Text is the statement's own text, without the semicolon, in the parts of a
-	// multi-statement string and in statements whose settings are to be replayed;
+	// multi-statement string, in PREPARE and in statements whose settings are to be replayed;
 	// empty in all others, as their verdict may be shared by texts that differ
 	// in literals.
 	Text string

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,78 @@ var (
 // its standbys: random sequences of messages, sensible and not. What comes back
 // has to be the same, message by message. A difference tells its seed.
 func TestRandomDialogues(t *testing.T) {
-	f := prompt(t, "num_init_children = 4")
+	compareDialogues(t, prompt(t, "num_init_children = 4"), func() {})
+}
+
+// The same through server connections that the conversations have in turns: what
+// one leaves behind would be a difference in the next. Others are on the way
+// meanwhile, who leave settings and statements of the same names everywhere.
+func TestRandomDialoguesInTurns(t *testing.T) {
+	f := prompt(t, "num_init_children = 8", "pool_mode = transaction", "pool_size = 2")
+	compareDialogues(t, f, func() { disturb(t, f, "through") })
+}
+
+// disturb has clients do, until the test is over, what must not show in others'
+// sessions; and what they have set must be theirs whenever they look.
+func disturb(t *testing.T, f *front, database string) {
+	t.Helper()
+	over, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	t.Cleanup(func() { stop(); clients.Wait() })
+	for i := range 3 {
+		own := fmt.Sprintf("%dMB", 11+i)
+		clients.Go(func() {
+			for over.Err() == nil {
+				if err := disturbOnce(over, f, database, own); err != nil && over.Err() == nil {
+					t.Errorf("a client with work_mem = %s: %v", own, err)
+					return
+				}
+			}
+		})
+	}
+}
+
+func disturbOnce(ctx context.Context, f *front, database, own string) error {
+	c, err := pgconn.Connect(ctx, f.URL(testcluster.Superuser, database, "application_name", own))
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.Background())
+	for range 20 {
+		for _, step := range []struct{ sql, want string }{
+			{"set work_mem = '" + own + "'", ""}, {"set search_path = pg_catalog, nosuch", ""}, {"set role pg_monitor", ""},
+			{"show work_mem", own}, {"prepare a as select '" + own + "'", ""}, {"show application_name", own}, {"execute a", own},
+			{"select current_user", "pg_monitor"}, {"reset role", ""}, {"begin", ""}, {"set local work_mem = '1MB'", ""}, {"savepoint x", ""}, {"commit", ""},
+			{"deallocate a", ""}, {"show work_mem", own},
+			{"set search_path = public", ""}, {"create temp table tt (a text)", ""}, {"insert into tt values ('" + own + "')", ""},
+			{"select a from tt", own}, {"drop table tt", ""},
+		} {
+			results, err := c.Exec(ctx, step.sql).ReadAll()
+			if err != nil {
+				return fmt.Errorf("%s: %w", step.sql, err)
+			}
+			if rows := results[0].Rows; step.want != "" && (len(rows) != 1 || string(rows[0][0]) != step.want) {
+				return fmt.Errorf("%s: %q, want %s", step.sql, rows, step.want)
+			}
+		}
+		if _, err := c.Prepare(ctx, "b", "select current_setting('work_mem'), '"+own+"'", nil); err != nil {
+			return err
+		}
+		for range 2 {
+			r := c.ExecPrepared(ctx, "b", nil, nil, nil).Read()
+			if r.Err != nil || len(r.Rows) != 1 || string(r.Rows[0][0]) != own || string(r.Rows[0][1]) != own {
+				return fmt.Errorf("statement b: %q %v, want %s", r.Rows, r.Err, own)
+			}
+		}
+		if err := c.Deallocate(ctx, "b"); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond) // the conversations compared want their turn
+	}
+	return nil
+}
+
+func compareDialogues(t *testing.T, f *front, begin func()) {
 	reset := make(map[string]func()) // a database's tables
 	for _, db := range []string{"direct", "through"} {
 		f.MustExec(0, "create database "+db)
@@ -40,6 +112,7 @@ func TestRandomDialogues(t *testing.T) {
 		run("create table t (i int primary key, s text); create table d (i int unique deferrable initially deferred)")
 		reset[db] = func() { run("truncate t, d; insert into t select i, 'row ' || i from generate_series(1, 5) i") }
 	}
+	begin()
 	first := *seed
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())

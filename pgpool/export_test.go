@@ -1,6 +1,8 @@
 package pgpool
 
 import (
+	"time"
+
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/session"
@@ -10,6 +12,7 @@ import (
 
 func (s *Server) Idle() []backend.Idle        { return s.pool.List() }
 func (s *Server) DrainPool()                  { s.pool.Drain(-1) }
+func (s *Server) Shares() []backend.ShareView { return s.pool.Shares(time.Now()) }
 func (s *Server) Slots() *session.Table       { return s.shared.Slots }
 func (s *Server) Snapshot() *cluster.Snapshot { return s.owner.Now() }
 

@@ -41,6 +41,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.work.Go(func() { s.owner.Run(background) })
 	s.work.Go(func() { s.monitor.Run(background) })
 	s.work.Go(func() { s.sweep(background) })
+	s.work.Go(func() { s.remind(background) })
 	s.work.Go(func() { s.heedPrimary(background) })
 	if s.cache != nil {
 		s.work.Go(func() { s.minded(background) })
@@ -195,6 +196,24 @@ func (s *Server) accept(t *wire.Task, ln *wire.Listener) {
 		t.Go(func(t *wire.Task) { s.shared.Serve(t, client, gone) })
 	}
 }
+
+// remind wakes clients that wait for server connections and are to be told so, or
+// have waited long enough.
+func (s *Server) remind(ctx context.Context) {
+	tick := time.NewTicker(remindPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			s.pool.Remind(now)
+		}
+	}
+}
+
+// remindPeriod is how exact the times are for which clients wait in a queue.
+const remindPeriod = 100 * time.Millisecond
 
 // sweep ends what has been idle for too long.
 func (s *Server) sweep(ctx context.Context) {

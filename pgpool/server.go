@@ -224,11 +224,11 @@ func (s *Server) assemble(c *conf.Config) {
 	now := func() *session.Current { return s.config.Load() }
 	s.pool = backend.NewPool(func() backend.Limits {
 		c := now()
-		l := backend.Limits{PerNode: c.MaxPool * c.NumInitChildren, Idle: c.ConnectionLifeTime, Uses: c.ChildMaxConnections}
-		if c.ChildLifeTime > 0 && (l.Idle == 0 || c.ChildLifeTime < l.Idle) {
-			l.Idle = c.ChildLifeTime
-		}
-		return l
+		return backend.Limits{PerNode: c.MaxPool * c.NumInitChildren, Idle: idleLimit(c.Config), Uses: c.ChildMaxConnections}
+	}, func() backend.ShareLimits {
+		c := now()
+		return backend.ShareLimits{Size: c.PoolSize, Reserve: c.ReservePoolSize, After: c.ReservePoolTimeout, Min: min(c.MinPoolSize, c.PoolSize),
+			Idle: idleLimit(c.Config), Uses: c.ChildMaxConnections}
 	})
 	s.owner = cluster.New(c, cluster.Options{
 		Log: s.log, Perform: s.perform, StatusFile: c.StatusFile(), DiscardStatus: s.opts.DiscardStatus,
@@ -266,6 +266,14 @@ func (s *Server) assemble(c *conf.Config) {
 		o.Replayed = s.cache.Replayed
 	}
 	s.monitor = monitor.New(o)
+}
+
+// idleLimit is how long a server connection is kept unused; 0, without a limit.
+func idleLimit(c *conf.Config) time.Duration {
+	if c.ChildLifeTime > 0 && (c.ConnectionLifeTime == 0 || c.ChildLifeTime < c.ConnectionLifeTime) {
+		return c.ChildLifeTime
+	}
+	return c.ConnectionLifeTime
 }
 
 func mutationOptions(c *conf.Config) catalog.MutationOptions {

@@ -31,7 +31,14 @@ var (
 // what it has prepared, set and written, and the state of its transaction. Every
 // value a server is asked for is known to one client only, so that an answer
 // that goes astray, comes twice or is missing is noticed at once.
-func TestSoak(t *testing.T) {
+func TestSoak(t *testing.T) { soak(t, *soakFor) }
+
+// The same with few server connections, which the clients have in turns.
+func TestSoakInTurns(t *testing.T) {
+	soak(t, *soakFor/2, "pool_mode = transaction", "pool_size = 20", "max_prepared_statements = 10", "pool_wait_notice = 0", "pool_wait_timeout = 0")
+}
+
+func soak(t *testing.T, length time.Duration, extra ...string) {
 	seed := *soakSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -42,7 +49,8 @@ func TestSoak(t *testing.T) {
 		"disable_load_balance_on_write = " + []string{"off", "transaction", "trans_transaction", "always", "dml_adaptive"}[rnd.IntN(5)],
 		"statement_level_load_balance = " + []string{"on", "on", "off"}[rnd.IntN(3)],
 	}
-	t.Logf("seed %d, %d clients for %v, %q", seed, *soakClients, *soakFor, lines)
+	lines = append(lines, extra...)
+	t.Logf("seed %d, %d clients for %v, %q", seed, *soakClients, length, lines)
 	c := testcluster.New(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"max_connections": "500"}})
 	f := serve(t, c, append(backends(c, rnd.IntN(2), 1, 1), lines...)...)
 	c.MustExec(0, `create role alice superuser login; create role bob superuser login; create database other;
@@ -52,7 +60,7 @@ func TestSoak(t *testing.T) {
 	}
 	f.Must(f.WaitCatchup())
 
-	ctx, stop := context.WithTimeout(t.Context(), *soakFor)
+	ctx, stop := context.WithTimeout(t.Context(), length)
 	defer stop()
 	var did tally
 	var all sync.WaitGroup

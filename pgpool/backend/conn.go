@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"strconv"
@@ -75,17 +76,25 @@ type Conn struct {
 	// Defaults are settings as they are after login; nil, nobody has asked yet.
 	Defaults *Defaults
 
-	target  Target
-	secret  []byte
-	params  []wire.Param // parameter statuses, in the order first reported
-	report  []byte       // them as messages, see Report; nil, to be made
-	told    uint64       // of them in all
-	key     Key
-	born    time.Time
-	idle    time.Time // since when in a pool
-	uses    int       // sessions served
-	clean   uint64    // what had been sent when it was last reset
-	tainted bool
+	target   Target
+	secret   []byte
+	params   []wire.Param // parameter statuses, in the order first reported
+	report   []byte       // them as messages, see Report; nil, to be made
+	told     uint64       // of them in all
+	reported uint64       // sum of them
+	key      Key
+	born     time.Time
+	idle     time.Time // since when in a pool
+	uses     int       // sessions served
+	clean    uint64    // what had been sent when it was last reset
+	tainted  bool
+
+	// Kept is what those who use a connection of a Share know of it. It travels
+	// with the connection.
+	Kept  any
+	share *Share // nil: it is nobody's but its user's
+	era   uint   // of the share, when it was opened
+	user  *wire.Task
 }
 
 // Defaults are the settings with which sessions begin on a connection, whatever
@@ -263,13 +272,24 @@ func (c *Conn) NoteParam(body []byte) {
 	for i := range c.params {
 		if c.params[i].Name == string(name) {
 			if c.params[i].Value != string(value) {
+				c.reported += sum(name, value) - sum(name, []byte(c.params[i].Value))
 				c.params[i].Value, c.report = string(value), nil
 			}
 			return
 		}
 	}
 	c.report = nil
+	c.reported += sum(name, value)
 	c.params = append(c.params, wire.Param{Name: string(name), Value: string(value)})
+}
+
+// Reported is the same for connections that report the same settings.
+func (c *Conn) Reported() uint64 { return c.reported }
+
+var seed = maphash.MakeSeed()
+
+func sum(name, value []byte) uint64 {
+	return maphash.Bytes(seed, name)*31 + maphash.Bytes(seed, value)
 }
 
 // Taint says that the state of the connection is in doubt: it will be closed,
@@ -357,6 +377,22 @@ func (c *Conn) Cancel(ctx context.Context) error {
 	io.Copy(io.Discard, nc)
 	return nil
 }
+
+// Close closes the connection, and has its place in a Share pass to another.
+func (c *Conn) Close() error {
+	err := c.Conn.Close()
+	if s := c.share; s != nil {
+		c.share = nil
+		s.Lose()
+	}
+	return err
+}
+
+// Shared tells whether the connection is one of a Share.
+func (c *Conn) Shared() bool { return c.share != nil }
+
+// Hand gives a connection of a Share back to it; see Return.
+func (c *Conn) Hand(now time.Time) { c.share.Return(c, now) }
 
 // Bye ends the session politely and closes.
 func (c *Conn) Bye() {

@@ -35,6 +35,9 @@ type Pool struct {
 	kept  map[int]int     // by node
 	whose map[account]asked
 	left  map[string]time.Time // databases of which none is kept, until then
+
+	shareLimits func() ShareLimits
+	shares      map[account]*Share
 }
 
 // account is whom a server lets in, asked what it wants as proof, as known from
@@ -49,10 +52,11 @@ type asked struct {
 	conns  int
 }
 
-// NewPool makes a pool; limits is asked at each decision, so that a reload
+// NewPool makes a pool; limits are asked at each decision, so that a reload
 // counts at once.
-func NewPool(limits func() Limits) *Pool {
-	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int), whose: make(map[account]asked), left: make(map[string]time.Time)}
+func NewPool(limits func() Limits, shareLimits func() ShareLimits) *Pool {
+	return &Pool{limits: limits, idle: make(map[Key][]*Conn), kept: make(map[int]int), whose: make(map[account]asked), left: make(map[string]time.Time),
+		shareLimits: shareLimits, shares: make(map[account]*Share)}
 }
 
 // Get lends an idle connection to a task, or returns nil.
@@ -137,12 +141,19 @@ func (p *Pool) oldest(node int) *Conn {
 }
 
 // Method tells what proof the node's server asks of a user, as known from an
-// idle connection.
+// idle connection or those of a Share.
 func (p *Pool) Method(node int, database, user string) (auth.Method, bool) {
+	who := account{node, database, user}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	a, ok := p.whose[account{node, database, user}]
-	return a.method, ok
+	a, ok := p.whose[who]
+	s := p.shares[who]
+	p.mu.Unlock()
+	if ok || s == nil {
+		return a.method, ok
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.method, s.open > 0 && s.method != auth.Method{}
 }
 
 // heard counts a connection that comes or goes; the lock is held.
@@ -163,7 +174,14 @@ func (p *Pool) heard(k Key, c *Conn, n int) {
 // closed. Call it now and then.
 func (p *Pool) Sweep(now time.Time) {
 	l := p.limits()
-	p.drop(func(c *Conn) bool { return l.Idle > 0 && now.Sub(c.idle) >= l.Idle || c.Stirred() })
+	for _, c := range p.takeOut(func(c *Conn) bool { return l.Idle > 0 && now.Sub(c.idle) >= l.Idle || c.Stirred() }) {
+		c.Bye()
+	}
+	for _, s := range p.allShares() {
+		for _, c := range s.sweep(now) {
+			c.Bye()
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.left, func(_ string, until time.Time) bool { return !now.Before(until) })
@@ -171,11 +189,13 @@ func (p *Pool) Sweep(now time.Time) {
 
 // Drain closes every idle connection of a node; with node -1, all.
 func (p *Pool) Drain(node int) {
+	p.renew(func(who account) bool { return node < 0 || who.node == node })
 	p.drop(func(c *Conn) bool { return node < 0 || c.Node == node })
 }
 
 // Oust closes every idle connection of a user, whose password is another now.
 func (p *Pool) Oust(user string) {
+	p.renew(func(who account) bool { return who.user == user })
 	p.drop(func(c *Conn) bool { return c.key.User == user })
 }
 
@@ -186,15 +206,35 @@ func (p *Pool) Leave(database string, now time.Time) {
 	p.mu.Lock()
 	p.left[database] = now.Add(leaveTime)
 	p.mu.Unlock()
+	p.renew(func(who account) bool { return who.database == database })
 	p.drop(func(c *Conn) bool { return c.key.Database == database })
 }
 
 const leaveTime = 5 * time.Second
 
+// drop closes idle connections, also those of shares.
 func (p *Pool) drop(which func(*Conn) bool) {
-	for _, c := range p.takeOut(which) {
+	for _, c := range p.takeOutAll(which) {
 		c.Bye()
 	}
+}
+
+// renew has connections of some shares that are lent now closed when they come
+// back.
+func (p *Pool) renew(which func(account) bool) {
+	for _, s := range p.allShares() {
+		if which(s.who) {
+			s.renew()
+		}
+	}
+}
+
+func (p *Pool) takeOutAll(which func(*Conn) bool) []*Conn {
+	out := p.takeOut(which)
+	for _, s := range p.allShares() {
+		out = append(out, s.takeOut(which)...)
+	}
+	return out
 }
 
 func (p *Pool) takeOut(which func(*Conn) bool) (out []*Conn) {
@@ -215,7 +255,7 @@ func (p *Pool) takeOut(which func(*Conn) bool) (out []*Conn) {
 // full, and waits until the server has let them go. It reports how many there
 // were, and why the wait ended before its time.
 func (p *Pool) GiveUp(node int, t *wire.Task) (n int, err error) {
-	out := p.takeOut(func(c *Conn) bool { return c.Node == node })
+	out := p.takeOutAll(func(c *Conn) bool { return c.Node == node })
 	for _, c := range out {
 		c.Attach(t)
 		if c.SendRaw(wire.Terminate, nil) == nil {
@@ -247,12 +287,19 @@ type Idle struct {
 // List describes the idle connections, in no order.
 func (p *Pool) List() []Idle {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	var out []Idle
 	for k, list := range p.idle {
 		for _, c := range list {
 			out = append(out, Idle{Key: k, PID: c.PID, Born: c.born, Since: c.idle, Uses: c.uses})
 		}
+	}
+	p.mu.Unlock()
+	for _, s := range p.allShares() {
+		s.mu.Lock()
+		for _, c := range s.idle {
+			out = append(out, Idle{Key: c.key, PID: c.PID, Born: c.born, Since: c.idle, Uses: c.uses})
+		}
+		s.mu.Unlock()
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -92,12 +93,14 @@ func (s *Session) open(st *wire.Startup) error {
 			s.login.Params = append(s.login.Params, wire.Param(p))
 		}
 	}
+
 	if s.user == "" {
 		return wire.Fatal("28000", "no PostgreSQL user name specified in startup packet")
 	}
 	if s.database == "" {
 		s.database = s.user
 	}
+	s.chooseMode()
 	if st.Minor >= longKeys {
 		s.minor = longKeys
 	}
@@ -109,13 +112,17 @@ func (s *Session) open(st *wire.Startup) error {
 		}
 	}
 	s.login.User, s.login.Database = s.user, s.database
-	key := s.login.Params
-	if byName := func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) }; !slices.IsSortedFunc(key, byName) {
-		key = slices.Clone(key)
-		slices.SortStableFunc(key, byName)
-	}
-	s.settingsKey = canonical(key)
+	s.settingsKey = settingsKey(s.login.Params)
 	return nil
+}
+
+// settingsKey is the same for settings that differ in their order only.
+func settingsKey(params []wire.Param) string {
+	if byName := func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) }; !slices.IsSortedFunc(params, byName) {
+		params = slices.Clone(params)
+		slices.SortStableFunc(params, byName)
+	}
+	return canonical(params)
 }
 
 // longKeys is the minor version of the protocol, the newest we speak, from which on
@@ -253,6 +260,9 @@ func (s *Session) enter(plan func(auth.Method) (auth.Plan, error), proven *bool)
 	s.main = node
 	if *proven { // to a server that was lost then
 		return s.reach(node)
+	}
+	if s.sharing.on {
+		return s.enterShared(node, plan, proven)
 	}
 	// An idle connection of the same user tells what its server had asked, so
 	// that the client can be asked the same without one being opened.
@@ -502,9 +512,12 @@ type server struct {
 	stmts   map[string]*statement // what is prepared there, by name
 	closing []*statement          // of these, what the client has closed
 	part    part                  // of a standby: its part in the session's state
-	errands int                   // statements of our own whose answers are still to come
+	shared  *shared               // nil: the session has it for itself
+	hear    func(typ byte, body []byte)
+	errands int // statements of our own whose answers are still to come
 	last    lastStatement
-	noted   *statement // whose text last has, if it is a named one
+	since   atomic.Int32 // sessions that a shared one has served before this one
+	noted   *statement   // whose text last has, if it is a named one
 }
 
 // take makes a server connection this session's own.
@@ -552,6 +565,10 @@ func (s *Session) drop(c *server) {
 		}
 	}
 	s.pipe.touched = slices.DeleteFunc(s.pipe.touched, func(t *server) bool { return t == c })
+	if c.shared != nil {
+		s.slot.regain(c)
+		c.shared.holder = nil
+	}
 	c.Bye()
 	s.listServers()
 }
@@ -560,7 +577,7 @@ func (s *Session) drop(c *server) {
 func (s *Session) listServers() {
 	var list []Server
 	for _, c := range s.conns {
-		if c != nil {
+		if c != nil && c.shared == nil {
 			list = append(list, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: c.Uses(), Main: c.Node == s.main, last: &c.last, conn: c.Conn})
 		}
 	}
@@ -595,6 +612,7 @@ func (s *Session) welcome() error {
 	if c.Defaults != nil {
 		s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
 	}
+	s.noteTold(c)
 	s.router.Preference = s.cfg.Rules.Preference(s.database, s.user, s.app)
 	s.slot.reader.Store(int32(s.reader()))
 	s.stmts, s.portals = make(map[string]*statement), make(map[string]*portal)

@@ -102,6 +102,9 @@ func (s *Session) noteHit(sql []byte) {
 // Where nothing is found the recording is armed if the answer may be kept.
 func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods []byte) []byte {
 	s.caching.recording.armed = false
+	if s.sharing.on { // whose settings are known as statements, not as the values that answers are kept for
+		return nil
+	}
 	if v.Class != parser.Select || !v.Reads || v.Lead.Cache == parser.CacheNo || s.follow() != nil || !s.mayCache() || !s.addressed() {
 		if v.Class == parser.Begin && !s.tx.open && s.follow() == nil {
 			s.learnStates() // or its reads could not be cached

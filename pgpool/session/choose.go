@@ -68,12 +68,20 @@ func (s *Session) chooseNow(v *parser.Verdict, text []byte, extended bool, home 
 	}
 	c, err := s.ready(d.Node)
 	if err == nil {
-		return choice{c, d}, nil
+		if s.sharing.on && len(v.Functions) > 0 {
+			err = s.sequences(c, v)
+		}
+		return choice{c, d}, err
 	}
 	if d.Node == s.main || !blames(err, d.Node) {
 		return choice{}, err
 	}
 	// A reader that cannot be had is no reason to fail: the main node can read.
+	if errors.Is(err, errNoTurn) {
+		d.Node, d.Balanced = s.main, false
+		c, err = s.ready(s.main)
+		return choice{c, d}, err
+	}
 	s.suspect(err)
 	s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d cannot take a read, node %d does", d.Node, s.main), slog.Any("err", err))
 	if old := s.conns[d.Node]; old != nil {
@@ -234,6 +242,9 @@ func (s *Session) ready(node int) (*server, error) {
 
 // reach opens a node's server, an idle one if there is.
 func (s *Session) reach(node int) error {
+	if s.sharing.on {
+		return s.borrow(node)
+	}
 	if s.poolable() {
 		if c := s.Pool.Get(s.poolKey(node), s.task); c != nil {
 			s.take(c)

@@ -16,6 +16,9 @@
 //	half.go     a standby's part in the session's state and transaction blocks
 //	choose.go   the node for a statement, and its connection in the session's state
 //	settings.go SET and its kin, repeated on each server the session uses
+//	share.go    transaction mode: a server connection for each transaction. What travels:
+//	            settings (state.go), statements (copies.go, texts.go, mend.go); what cannot,
+//	            and how it is found out: audit.go, hidden.go
 //	settle.go   what a finished statement has changed
 //	cancel.go   cancel requests
 //	record.go   what the log is told of a statement

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
@@ -27,6 +28,11 @@ type expectation struct {
 	// For Bind: the new portal, and the one of that name before. For Close: the
 	// portal closed, in portalWas.
 	portal, portalWas *portal
+	// On a shared connection: the copy that a Parse makes or a Describe describes.
+	// Of a Bind of one, and a Describe of its portal, was is the statement. closes is
+	// the copy to be closed.
+	at     *copied
+	closes string
 }
 
 // expectations are due from one server, in order.
@@ -158,7 +164,11 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 		if err := s.expect(c, x, typ, wire.Parse); err != nil {
 			return err
 		}
-		c.stmts[x.stmt.name] = x.stmt
+		if x.at == nil {
+			c.stmts[x.stmt.name] = x.stmt
+		} else {
+			s.noteParsed(x.stmt)
+		}
 		if x.was != nil && !x.skip {
 			s.recycle(x.was)
 			x.was = nil
@@ -217,7 +227,8 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 			frame[5] = s.settle(c)
 		}
 	case wire.ErrorResponse:
-		if err := s.failedReply(c, x, frame); err != nil {
+		if err := s.failedReply(c, x, frame); err != nil || s.mended {
+			s.mended = false
 			return err
 		}
 		forward = false
@@ -271,10 +282,16 @@ func (s *Session) outOfPlace(c *server, typ byte) error {
 // answer because of it.
 func (s *Session) failedReply(c *server, x *expectation, frame []byte) error {
 	word := wire.ParseError(frame[5:])
+	if s.outOfDate(c, x, word) {
+		return s.mend(c, x, frame)
+	}
 	s.countError(c, word)
 	s.logError(c, x, word)
 	if (word.Severity == "FATAL" || word.Severity == "PANIC") && s.diverted(c, word) {
 		return &backend.Error{Node: c.Node, Err: errors.New(word.Message)}
+	}
+	if c.shared != nil {
+		frame = unalias(frame, x.about())
 	}
 	if _, err := s.client.Write(frame); err != nil {
 		return err
@@ -310,6 +327,13 @@ func (s *Session) takeBack(c *server) {
 			if !x.skip {
 				s.unnamed = nil
 			}
+		case x.closes != "":
+			c.shared.strays = append(c.shared.strays, x.closes)
+		case x.kind == wire.Parse && x.at != nil:
+			maps.DeleteFunc(c.shared.copies, func(_ textID, k *copied) bool { return k == x.at })
+			if !x.skip && s.stmts[x.stmt.name] == x.stmt {
+				delete(s.stmts, x.stmt.name)
+			}
 		case x.skip && x.kind == wire.Close:
 			c.closing = append(c.closing, x.stmt)
 		case x.skip:
@@ -335,6 +359,9 @@ func (s *Session) takeBack(c *server) {
 // described notes what the client is told of a statement, or compares what it has
 // been told with what another server says.
 func (s *Session) described(x *expectation, body []byte) {
+	if s.noteDescribed(x, body); x.at != nil && x.skip {
+		return
+	}
 	switch {
 	case x.stmt == nil: // a portal
 	case !x.skip:
@@ -367,7 +394,7 @@ func (s *Session) completed(x *expectation, tag []byte) {
 		return
 	}
 	if v.Class != parser.Multi {
-		if !plain(v) || x.opaque {
+		if !plain(v) || x.opaque || s.sharing.on && len(v.Functions) > 0 {
 			s.pipe.note(v, x, tag)
 		}
 		return

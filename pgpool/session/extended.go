@@ -23,6 +23,7 @@ type portal struct {
 	decision route.Decision
 	stmt     *statement // for the log; nil if it is not known
 	local    *local     // a pool command's, which no server knows
+	copy     *copied    // of stmt, if the server is a shared one
 }
 
 const (
@@ -82,6 +83,11 @@ func (s *Session) parse(size int) error {
 	if v.Pool != nil {
 		return s.parseLocal(&statement{name: string(name), frame: bytes.Clone(s.client.Bytes()[:size]), verdict: v, home: s.main}, size)
 	}
+	if !taken {
+		if done, err := s.parseLazily(v, name, s.client.Bytes()[:size]); done || err != nil {
+			return err
+		}
+	}
 	choice, err := s.choose(v, sql, true, 0)
 	if err == nil && taken && old == nil { // prepared by SQL
 		choice.server, err = s.mainServer()
@@ -90,7 +96,7 @@ func (s *Session) parse(size int) error {
 		err = s.turnTo(choice.server)
 	}
 	if err == nil && old != nil && !s.pipe.skipping {
-		err = s.prepare(choice.server, old) // the server is to refuse the second of that name, if nothing else
+		err = s.prepareAs(choice.server, old) // the server is to refuse the second of that name, if nothing else
 	}
 	if err == nil && !s.pipe.skipping {
 		err = s.prepareNamed(choice.server, v)
@@ -103,6 +109,7 @@ func (s *Session) parse(size int) error {
 	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], s.client.Bytes()[:size]...)
 	st.name, st.verdict, st.home, st.meaning, st.bound, st.described = string(name), v, c.Node, s.settings.meaning, false, false
+	st.alias = alias{}
 	switch {
 	case len(name) == 0:
 		s.unnamed = st
@@ -111,6 +118,12 @@ func (s *Session) parse(size int) error {
 	default:
 		was = nil
 		s.stmts[st.name] = st
+		if aliased(c, st) {
+			s.record(c, "Parse: ", sql)
+			s.client.Skip(size)
+			s.plant(c, st, nil, false)
+			return s.paced()
+		}
 		s.makeRoom(c, st.name)
 	}
 	s.record(c, "Parse: ", sql)
@@ -168,11 +181,19 @@ func (s *Session) bind(size int) error {
 		p.verdict = sql.execute
 	}
 	s.recordStatement(c, "Bind: ", st)
+	x := expectation{kind: wire.Bind}
+	if aliased(c, st) {
+		p.copy, x.was = s.copyOf(c, st), st
+		s.pipe.copies, s.pipe.partly = true, s.pipe.partly || size > batchBytes
+		head := 5 + len(names[0]) + 1 + len(names[1]) + 1
+		size -= head
+		composeNamed(c, wire.Bind, names[0], p.copy.name, size)
+		s.client.Skip(head)
+	}
 	if err := s.client.Forward(c.Conn.Conn, size); err != nil {
 		c.Taint() // perhaps it has a part of it
 		return err
 	}
-	x := expectation{kind: wire.Bind}
 	if p.name != "" {
 		x.portal, x.portalWas = p, was
 	}
@@ -209,6 +230,7 @@ func (s *Session) describe(size int) error {
 	}
 	var c *server
 	var st *statement
+	var of *portal
 	if kind == 'S' {
 		if st = s.lookup(name); st.local() {
 			return s.describeLocal(st, nil, size)
@@ -222,7 +244,7 @@ func (s *Session) describe(size int) error {
 	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
 		return s.describeLocal(p.local.stmt, p.local, size)
 	} else if p != nil && p.server != nil {
-		c = p.server
+		c, of = p.server, p
 	} else {
 		c, err = s.mainServer()
 	}
@@ -241,9 +263,19 @@ func (s *Session) describe(size int) error {
 		return s.refuseInPipeline(err)
 	}
 	s.record(c, "D message", nil)
-	s.send(c, s.client.Bytes()[:size])
+	x := expectation{kind: wire.Describe, stmt: st}
+	if aliased(c, st) {
+		x.at = s.copyOf(c, st)
+		s.pipe.copies = true
+		c.Send(&pgproto3.Describe{ObjectType: 'S', Name: x.at.name})
+	} else {
+		s.send(c, s.client.Bytes()[:size])
+	}
+	if of != nil && of.copy != nil {
+		x.was, x.at = of.stmt, of.copy
+	}
 	s.client.Skip(size)
-	s.due.push(c, expectation{kind: wire.Describe, stmt: st})
+	s.due.push(c, x)
 	s.pipe.touch(c)
 	return s.paced()
 }
@@ -332,6 +364,9 @@ func (s *Session) closeObject(size int) error {
 			s.unnamed = nil
 		}
 		return s.closeLocal(size)
+	} else if x.was != nil && s.travels(x.was) {
+		delete(s.stmts, x.was.name)
+		return s.closeLocal(size)
 	} else if x.was != nil {
 		// Servers other than the one told below keep it until the name is
 		// wanted again, see makeRoom.
@@ -400,6 +435,7 @@ func (s *Session) hasten() error {
 		return nil
 	}
 	s.pipe.ahead += s.due.server.Unsent()
+	s.pipe.partly = true
 	return s.due.server.Flush()
 }
 
@@ -412,6 +448,7 @@ func (s *Session) cut() error {
 	if err := c.SendRaw(wire.Flush, nil); err != nil {
 		return err
 	}
+	s.pipe.partly = true
 	if err := c.Flush(); err != nil {
 		return err
 	}
@@ -448,6 +485,7 @@ func (s *Session) sync(size int) error {
 		if err := c.SendRaw(wire.Sync, nil); err != nil {
 			return err
 		}
+		s.rememberBatch(c)
 		if err := c.Flush(); err != nil {
 			return err
 		}

@@ -22,13 +22,17 @@ const catalogLimit = 10 * time.Second
 // since. nil, that is not known: any schema may be meant.
 func (s *Session) searchPath() *catalog.Path {
 	main := s.conns[s.main]
-	if main == nil {
+	var text string
+	login := s.sharing.defaults
+	switch {
+	case main != nil && !s.sharing.on:
+		text, login = main.Param("search_path"), main.Defaults
+	case main == nil && !s.sharing.on:
 		return nil
 	}
-	text := main.Param("search_path")
 	if text == "" {
 		var known bool
-		if text, known = s.settings.searchPath(main.Defaults); !known {
+		if text, known = s.settings.searchPath(login); !known {
 			return nil
 		}
 	}
@@ -114,30 +118,40 @@ func (s *Session) pristine() bool {
 // from the role or the database. It reports whether there was something to learn.
 func (s *Session) learnDefaults() bool {
 	main := s.conns[s.main]
-	if main == nil || main.Defaults != nil {
+	if main == nil || main.Defaults != nil || s.sharing.on { // who shares has learnt them when it borrowed
 		return false
-	}
-	var rows [][]string
-	ask := func(limit context.Context, a backend.Asker) (err error) {
-		rows, err = a.Ask(limit, "SELECT pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('search_path')")
-		return err
 	}
 	var err error
 	if s.pristine() {
-		limit, stop := context.WithTimeout(ctx, catalogLimit)
-		err = ask(limit, backend.Asker{Conn: main.Conn, Task: s.task})
-		stop()
+		main.Defaults, err = s.askDefaults(main.Conn)
 		delete(main.stmts, "") // the question took the unnamed statement's place
 	} else {
-		err = s.aside(s.main, ask)
+		err = s.aside(s.main, func(_ context.Context, a backend.Asker) (err error) {
+			main.Defaults, err = s.askDefaults(a.Conn)
+			return err
+		})
 	}
-	if err != nil || len(rows) != 1 || len(rows[0]) != 2 {
+	if err != nil {
 		s.logLookup(err)
 		return false
 	}
-	main.Defaults = &backend.Defaults{Isolation: rows[0][0], SearchPath: rows[0][1]}
 	s.router.Default("default_transaction_isolation", main.Defaults.Isolation)
 	return true
+}
+
+// askDefaults asks over a connection on which nothing has been set.
+func (s *Session) askDefaults(c *backend.Conn) (*backend.Defaults, error) {
+	limit, stop := context.WithTimeout(ctx, catalogLimit)
+	defer stop()
+	rows, err := backend.Asker{Conn: c, Task: s.task}.Ask(limit,
+		"SELECT pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('search_path')")
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rows) != 1 || len(rows[0]) != 2:
+		return nil, errors.New("not what was asked for")
+	}
+	return &backend.Defaults{Isolation: rows[0][0], SearchPath: rows[0][1]}, nil
 }
 
 // ownTemp asks the main server which temporary relations the session has, after

@@ -25,6 +25,7 @@ type statement struct {
 	meaning uint64 // the settings in force then, as settings.meaning: names are looked up by them
 	bound   bool   // it has been executed since
 
+	alias     alias // on shared server connections
 	described bool  // the client has been told its parameters and columns
 	shape     shape // and these they were
 }
@@ -77,6 +78,8 @@ func (s *Session) recycle(st *statement) {
 type sqlStatement struct {
 	route.Prepared
 	execute *parser.Verdict // of running it by Bind and Execute
+	text    string          // of the PREPARE
+	mark    *statement      // stands for it in server.stmts of shared connections
 }
 
 // notePrepare remembers what a PREPARE has made.
@@ -87,6 +90,10 @@ func (s *Session) notePrepare(v *parser.Verdict) {
 	s.sqlStmts[v.Name] = &sqlStatement{
 		Prepared: route.Prepared{Verdict: v.Inner, Node: s.main},
 		execute:  &parser.Verdict{Class: parser.Execute, Name: v.Name, Opaque: true},
+		text:     v.Text, mark: &statement{name: v.Name},
+	}
+	if c := s.conns[s.main]; c != nil && c.shared != nil {
+		c.stmts[v.Name] = s.sqlStmts[v.Name].mark
 	}
 }
 
@@ -119,7 +126,7 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 	}
 	ch, err := s.choose(st.verdict, st.text(), true, s.near(st)+1)
 	st.bound = true
-	if err != nil || ch.server.stmts[st.name] == st || st.meaning == s.settings.meaning || !ch.decision.Balanced {
+	if err != nil || ch.server.shared != nil || ch.server.stmts[st.name] == st || st.meaning == s.settings.meaning || !ch.decision.Balanced {
 		return ch, err
 	}
 	// Prepared under other settings, names might mean something else now: a read
@@ -195,7 +202,7 @@ func (s *Session) has(c *server, name string) *statement {
 	if s.due.server == c {
 		for i := len(s.due.list) - 1; i >= s.due.head; i-- {
 			switch x := &s.due.list[i]; {
-			case x.stmt == nil || x.stmt.name != name:
+			case x.stmt == nil || x.stmt.name != name || x.at != nil:
 			case x.kind == wire.Parse:
 				return x.stmt
 			case x.kind == wire.Close:
@@ -219,6 +226,14 @@ func (s *Session) makeRoom(c *server, name string) {
 // not see the reply unless it is an error. What the client knows of the statement
 // must be true there as well, else errChanged.
 func (s *Session) prepare(c *server, st *statement) error {
+	if aliased(c, st) {
+		return s.provide(c, st)
+	}
+	return s.prepareAs(c, st)
+}
+
+// prepareAs is prepare under the client's own name for the statement.
+func (s *Session) prepareAs(c *server, st *statement) error {
 	if s.has(c, st.name) == st {
 		return nil
 	}
@@ -272,9 +287,12 @@ func (s *Session) tidy(c *server) {
 // prepareNamed prepares on a server what a statement of SQL, as EXECUTE and
 // DEALLOCATE, calls by its name.
 func (s *Session) prepareNamed(c *server, v *parser.Verdict) error {
+	if err := s.travel(c, v); err != nil {
+		return err
+	}
 	for _, name := range s.called(v) {
 		if named := s.stmts[name]; named != nil {
-			if err := s.prepare(c, named); err != nil || s.pipe.skipping {
+			if err := s.prepareAs(c, named); err != nil || s.pipe.skipping {
 				return err
 			}
 		}
@@ -307,6 +325,9 @@ func listsStatements(n parser.Name) bool { return n.Name == "pg_prepared_stateme
 // teach prepares on a server what a statement of SQL, as EXECUTE or DEALLOCATE,
 // calls by a name that the client knows from a Parse.
 func (s *Session) teach(c *server, v *parser.Verdict) error {
+	if err := s.travel(c, v); err != nil {
+		return err
+	}
 	for _, name := range s.called(v) {
 		st := s.stmts[name]
 		if st == nil || c.stmts[name] == st {

@@ -80,6 +80,8 @@ type Session struct {
 	batch     batch
 	behind    bool // some standby has yet to be told that a block is over
 	caching   caching
+	sharing   sharing
+	mended    bool // an error was dealt with, and its frame consumed; see mend.go
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -165,6 +167,11 @@ func (s *Session) turns() error {
 		}
 		if err != nil && !s.rerun(err) {
 			return err
+		}
+		if s.sharing.on {
+			if err := s.giveUpTurns(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -254,6 +261,9 @@ func (s *Session) await() (typ byte, size int, err error) {
 // idle waits until the client sends something. It is the only wait that may be
 // long with nothing under way, so that it is a rest: see rest.
 func (s *Session) idle() error {
+	if err := s.relinquish(); err != nil {
+		return err
+	}
 	if err := s.client.Flush(); err != nil {
 		return err
 	}
@@ -362,7 +372,7 @@ func (s *Session) glance(answered *server) error {
 // notification, or a setting whose change is reported when a statement is over,
 // which may be that of a reload.
 func (s *Session) overheard(c *backend.Conn, typ byte, body []byte) {
-	if c.Node == s.main {
+	if c.Node == s.main && !(s.sharing.bringing && typ == wire.ParameterStatus) {
 		s.client.SendRaw(typ, body)
 	}
 }
@@ -512,6 +522,9 @@ func (s *Session) leave() {
 	}
 	s.task.Forgive()
 	s.abandonWrites()
+	if s.relinquish() != nil {
+		s.task.Forgive()
+	}
 	s.logReset()
 	for _, c := range s.conns {
 		if c != nil {
@@ -544,6 +557,10 @@ func (s *Session) giveBack(c *server) {
 			c.Taint()
 		}
 		c.Bye()
+		return
+	}
+	if c.shared != nil {
+		s.resetShared(c)
 		return
 	}
 	s.recordReset(c)
@@ -645,7 +662,7 @@ func canonical(params []wire.Param) string {
 // nothing.
 func (s *Session) holds() string {
 	held := s.marks.held
-	if len(s.sqlStmts) > 0 {
+	if len(s.sqlStmts) > 0 && !s.sharing.on {
 		held = append(slices.Clip(held), "prepared statements of SQL")
 	}
 	return strings.Join(held, ", ")

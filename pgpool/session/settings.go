@@ -24,6 +24,11 @@ type settings struct {
 	unknown   bool
 	unknownTx parser.Scope // the same, inside the transaction
 	doubted   bool         // some statement may have changed the search path unseen
+
+	base   []setting // of the startup packet, if they travel with the session; RESET goes back to them
+	born   uint64    // seq, when there was nothing but those
+	undone bool      // some of them have been reset
+	states [2]made   // see state: on the main server, and on a standby
 }
 
 type setting struct {
@@ -84,7 +89,7 @@ func (st *settings) doubt() { st.pending = append(st.pending, setting{name: opaq
 
 // untouched tells that the session is as after login.
 func (st *settings) untouched() bool {
-	return st.seq == 0 && !st.doubted && len(st.pending) == 0 && st.unknownTx == parser.ScopeNone
+	return st.seq == st.born && !st.doubted && len(st.pending) == 0 && st.unknownTx == parser.ScopeNone
 }
 
 // note records the changes of a statement that has succeeded; end decides what
@@ -188,6 +193,7 @@ func (st *settings) end(committed bool) {
 			case !s.local:
 				st.doubted = st.doubted && s.name != "search_path" && s.name != resetAll
 				st.add(s)
+				st.undone = st.undone || len(st.base) > 0 && (s.toDefault || s.name == resetAll)
 			}
 		}
 		st.unknown = st.unknown || st.unknownTx == parser.ScopeSession
@@ -196,7 +202,9 @@ func (st *settings) end(committed bool) {
 }
 
 // clear forgets everything, after DISCARD ALL.
-func (st *settings) clear() { *st = settings{seq: st.seq, meaning: st.seq} }
+func (st *settings) clear() {
+	*st = settings{seq: st.seq, meaning: st.seq, base: st.base, undone: len(st.base) > 0, born: st.born}
+}
 
 // current tells whether c has all lasting changes.
 func (st *settings) current(c *server) bool { return c.applied >= st.seq }

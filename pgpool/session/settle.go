@@ -19,6 +19,10 @@ type pipeline struct {
 	syncLost bool      // the Sync under way was passed over by a COPY
 	ahead    int       // bytes sent whose replies have not been read
 	done     []done
+
+	copies bool   // copies of statements have been called, see copies.go
+	partly bool   // some of it has been sent before its Sync
+	batch  []byte // if not, what was sent; see mend.go
 }
 
 // done is a statement that has completed and has consequences.
@@ -46,6 +50,7 @@ func (p *pipeline) touch(c *server) {
 func (p *pipeline) reset() {
 	p.touched, p.done = p.touched[:0], p.done[:0]
 	p.pinned, p.failed, p.skipping = false, false, false
+	p.copies, p.partly, p.batch = false, false, nil
 }
 
 // transaction is the client's explicit transaction block. It lives on the main
@@ -102,6 +107,8 @@ func (s *Session) settle(c *server) byte {
 	effects := s.router.Ready(status)
 	if effects.Catalog {
 		s.Catalog.Invalidate(s.database)
+		s.hidden.forget(s.database)
+		s.texts.forget()
 	}
 	if len(effects.Wrote) > 0 && s.cfg.Rules.OnWrite == conf.DlbowDmlAdaptiveGlobal {
 		s.Mutations.Note(s.database, effects.Wrote, slowest(s.snap), s.task.Now())
@@ -144,6 +151,9 @@ func (s *Session) conclude(d *done) {
 			s.tell(func(st story) story { return st.say(v.Settings[i].Replay) })
 		}
 	}
+	if s.sharing.on {
+		s.heed(v, d.opaque)
+	}
 	switch v.Class {
 	case parser.Discard:
 		if v.Name == "all" || v.Name == "" {
@@ -165,10 +175,12 @@ func (s *Session) conclude(d *done) {
 			s.hold("cursors WITH HOLD")
 		}
 	case parser.Call, parser.Do, parser.Unknown:
-		s.hold("what statements of unknown effect have done")
+		if !s.sharing.on { // else the server is asked
+			s.hold("what statements of unknown effect have done")
+		}
 	}
 	for i := range v.Creates {
-		if v.Creates[i].Temp {
+		if v.Creates[i].Temp && !(s.sharing.on && v.Creates[i].OnCommitDrop) {
 			s.hold("temporary objects")
 		}
 	}
@@ -255,6 +267,9 @@ func (s *Session) noteDiscardAll() {
 	s.marks.held, s.marks.listens = nil, false
 	for c := range s.standbys {
 		clear(c.stmts)
+		if c.shared != nil {
+			clear(c.shared.copies)
+		}
 		c.closing, c.applied = c.closing[:0], s.settings.seq
 		c.part.before = append(c.part.before, "DISCARD ALL")
 		s.behind = true
@@ -280,5 +295,8 @@ func (s *Session) forgetStatement(name string) {
 		delete(main.stmts, name)
 	default: // but the unnamed one stays
 		maps.DeleteFunc(main.stmts, func(n string, _ *statement) bool { return n != "" })
+		if main.shared != nil {
+			clear(main.shared.copies)
+		}
 	}
 }

@@ -41,6 +41,9 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
+	hidden    hidden
+	texts     texts
+	sequenced sync.Map // database → struct{}: sessions in transaction mode ask for values of sequences
 	strangers strangers
 
 	mu      sync.Mutex // of the following

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -43,6 +44,16 @@ var tables = map[string]table{
 	"pool_cache":              {cacheColumns, (*Session).showCache},
 	"pool_routing":            {routingColumns, (*Session).showRouting},   // ours
 	"pool_watchdog":           {watchdogColumns, (*Session).showWatchdog}, // ours
+	"pool_shares":             {shareColumns, (*Session).showShares},      // ours
+}
+
+// table is a SHOW command as it is under this configuration.
+func (s *Session) table(name string) (table, bool) {
+	t, ok := tables[name]
+	if name == "pool_processes" && s.cfg.TransactionMode() {
+		t.cols = append(slices.Clip(t.cols), pinnedColumn)
+	}
+	return t, ok
 }
 
 func (s *Session) showVersion() [][]string { return [][]string{{s.Version}} }
@@ -142,7 +153,7 @@ func (s *Session) perform(cmd *parser.PoolCommand, extended bool) answer {
 	case parser.PoolExplain:
 		return s.explain(cmd.Value, extended)
 	case parser.PoolShow:
-		if t, ok := tables[cmd.Name]; ok {
+		if t, ok := s.table(cmd.Name); ok {
 			return answer{cols: t.cols, rows: t.rows(s)}
 		}
 	case parser.PoolShowSetting:
@@ -170,7 +181,7 @@ func (s *Session) perform(cmd *parser.PoolCommand, extended bool) answer {
 func (s *Session) columns(cmd *parser.PoolCommand) ([]string, *wire.Error) {
 	switch cmd.Op {
 	case parser.PoolShow:
-		if t, ok := tables[cmd.Name]; ok {
+		if t, ok := s.table(cmd.Name); ok {
 			return t.cols, nil
 		}
 	case parser.PoolShowSetting, parser.PoolShowAll:

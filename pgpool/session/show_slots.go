@@ -22,6 +22,29 @@ var (
 	}
 )
 
+// pinnedColumn is added to SHOW POOL_PROCESSES where there are clients in
+// transaction mode: why this one keeps its server between transactions.
+const pinnedColumn = "pinned"
+
+var shareColumns = []string{
+	"node_id", "database", "username", "pool_size", "reserve_pool_size", "open", "idle", "clients_waiting", "longest_wait",
+}
+
+// showShares has a row for the server connections that clients in transaction mode
+// have in turns, of each node, database and user.
+func (s *Session) showShares() [][]string {
+	list := s.Pool.Shares(s.task.Now())
+	slices.SortFunc(list, func(a, b backend.ShareView) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Database, b.Database), cmp.Compare(a.User, b.User))
+	})
+	var rows [][]string
+	for _, v := range list {
+		rows = append(rows, []string{strconv.Itoa(v.Node), v.Database, v.User, strconv.Itoa(v.Size), strconv.Itoa(v.Reserve),
+			strconv.Itoa(v.Open), strconv.Itoa(v.Idle), strconv.Itoa(v.Waiting), strconv.Itoa(int(v.Longest.Seconds()))})
+	}
+	return rows
+}
+
 // showProcesses has a row for every slot. The original's remark on when a child
 // process will be started anew is never there: slots are not.
 func (s *Session) showProcesses() [][]string {
@@ -32,6 +55,9 @@ func (s *Session) showProcesses() [][]string {
 			if c.Main {
 				row[5], row[6] = when(c.Born), strconv.Itoa(c.Uses+1)
 			}
+		}
+		if s.cfg.TransactionMode() {
+			row = append(row, v.Pinned)
 		}
 		rows = append(rows, row)
 	}

@@ -36,12 +36,47 @@ type Slot struct {
 	idleSince atomic.Int64 // unix nanoseconds of the engine's clock, while idle
 	reader    atomic.Int32 // the node that the session's reads go to
 	session   atomic.Pointer[Session]
-	routes    route.Counters // decisions of this slot's sessions: one at a time counts, so they do not meet
+	routes    route.Counters         // decisions of this slot's sessions: one at a time counts, so they do not meet
+	pinned    atomic.Pointer[string] // why the session keeps its main server; nil: it does not
+	lentMain  atomic.Pointer[server] // the one of them where the session writes
 
 	mu       sync.Mutex
+	lent     []atomic.Pointer[server] // by node, connections of a share; changed under mu by the session that is here
 	clients  int
 	occupant Occupant
 	lastLeft time.Time // when the client before left
+}
+
+// lend shows a connection that the session has for a transaction; regain ends that.
+func (s *Slot) lend(c *server, main bool) {
+	c.since.Store(int32(c.Uses()))
+	if c.Node >= len(s.lent) {
+		more := make([]atomic.Pointer[server], c.Node+1)
+		s.mu.Lock()
+		for i := range s.lent {
+			more[i].Store(s.lent[i].Load())
+		}
+		s.lent = more
+		s.mu.Unlock()
+	}
+	s.lent[c.Node].Store(c)
+	if main {
+		s.lentMain.Store(c)
+	}
+}
+
+func (s *Slot) regain(c *server) {
+	s.lent[c.Node].Store(nil)
+	s.lentMain.CompareAndSwap(c, nil)
+}
+
+// loans are the connections lent now; the lock is held.
+func (s *Slot) loans(yield func(*server) bool) {
+	for i := range s.lent {
+		if c := s.lent[i].Load(); c != nil && !yield(c) {
+			return
+		}
+	}
 }
 
 // Occupant describes the client in a slot.
@@ -98,6 +133,7 @@ type View struct {
 	Reader    int           // the node its reads go to
 	Occupant                // of the client present, or of none
 	LastLeft  time.Time     // when the client before it left
+	Pinned    string        // in transaction mode, why it keeps its server between transactions
 }
 
 // Table is the slots of a process and the queue of clients that wait for one.
@@ -290,7 +326,13 @@ func (s *Slot) view() View {
 	defer s.mu.Unlock()
 	v := View{ID: s.ID, Started: s.Started, Clients: s.clients, Status: Status(s.status.Load()), Reader: int(s.reader.Load()),
 		Occupant: s.occupant, LastLeft: s.lastLeft}
+	if why := s.pinned.Load(); why != nil {
+		v.Pinned = *why
+	}
 	v.Servers = append([]Server(nil), s.occupant.Servers...)
+	for c := range s.loans {
+		v.Servers = append(v.Servers, Server{Node: c.Node, PID: c.PID, Born: c.Born(), Uses: int(c.since.Load()), Main: s.lentMain.Load() == c, last: &c.last})
+	}
 	for i := range v.Servers {
 		v.Servers[i].Statement = v.Servers[i].last.String()
 	}
@@ -314,6 +356,7 @@ func (s *Slot) enter(o Occupant, session *Session) {
 func (s *Slot) leave(now time.Time) {
 	s.session.Store(nil)
 	s.status.Store(int32(WaitForConnection))
+	s.pinned.Store(nil)
 	s.idleSince.Store(0)
 	s.mu.Lock()
 	s.lastLeft = now
@@ -328,6 +371,11 @@ func (s *Slot) sever(node int) {
 	for _, server := range s.occupant.Servers {
 		if server.Node == node {
 			server.conn.Shutdown()
+		}
+	}
+	for c := range s.loans {
+		if c.Node == node {
+			c.Shutdown()
 		}
 	}
 }

@@ -83,6 +83,9 @@ func (c *Conn) Attach(t *Task) {
 	}
 }
 
+// Near tells whether t can use c without its being moved to another loop.
+func (c *Conn) Near(t *Task) bool { return c.loop == t.loop }
+
 // Mark sets how errors of this socket are dressed, so that whoever meets one
 // later knows the side it came from.
 func (c *Conn) Mark(f func(error) error) { c.mark = f }
@@ -294,6 +297,9 @@ func (c *Conn) Sent() uint64 { return c.sent }
 
 // Unsent is the number of composed bytes.
 func (c *Conn) Unsent() int { return len(c.out) }
+
+// Composed is what is composed and not sent; it is valid until the next write.
+func (c *Conn) Composed() []byte { return c.out }
 
 // Flush sends what is composed and waits until the kernel has taken all of it.
 func (c *Conn) Flush() error {
