@@ -1,8 +1,8 @@
 package pgpool_test
 
 import (
+	"bufio"
 	"encoding/binary"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -113,22 +113,21 @@ func exchange(t testing.TB, c net.Conn, request []byte) (size int) {
 	if _, err := c.Write(request); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		var head [5]byte
-		if _, err := io.ReadFull(c, head[:]); err != nil {
+	for in := bufio.NewReaderSize(c, 64<<10); ; {
+		head, err := in.Peek(5)
+		if err != nil {
 			t.Fatal(err)
 		}
-		n := int(binary.BigEndian.Uint32(head[1:])) + 1
+		typ, n := head[0], int(binary.BigEndian.Uint32(head[1:]))+1
 		size += n
-		if head[0] == 'E' {
-			body := make([]byte, n-len(head))
-			io.ReadFull(c, body)
+		if typ == 'E' {
+			body, _ := in.Peek(min(n, in.Buffered()))
 			t.Fatalf("the server said %q", body)
 		}
-		if _, err := io.CopyN(io.Discard, c, int64(n-len(head))); err != nil {
+		if _, err := in.Discard(n); err != nil {
 			t.Fatal(err)
 		}
-		if head[0] == 'Z' {
+		if typ == 'Z' {
 			return size
 		}
 	}
