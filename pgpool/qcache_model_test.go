@@ -329,6 +329,11 @@ func (c *modelClient) role(rnd *rand.Rand) {
 	if errors.Join(err1, err2) != nil || fmt.Sprint(before) != fmt.Sprint(after) {
 		return
 	}
+	for _, s := range c.standbys { // which may have a GRANT earlier than the primary lets it be seen
+		if there, err2 := c.ask(s, state); err2 != nil || fmt.Sprint(before) != fmt.Sprint(there) {
+			return
+		}
+	}
 	may := id == 2 || before[1] == 1
 	var no *pgconn.PgError
 	switch denied := errors.As(err, &no) && no.Code == "42501"; {
