@@ -221,6 +221,8 @@ func TestSetupModes(t *testing.T) {
 	for _, tt := range []struct{ letter, mode, copied string }{
 		{"n", "raw", ""},
 		{"l", "logical_replication", "1"},
+		{"r", "native_replication", "1"},
+		{"i", "snapshot_isolation", "1"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
 			c := u
@@ -228,9 +230,12 @@ func TestSetupModes(t *testing.T) {
 			u.must("mkdir", c.dir)
 			t.Cleanup(func() { c.run(c.dir + "/shutdownall") })
 			port := consecutivePorts(t, 4)
-			said := c.must(filepath.Join(u.dir, "bin", "pgpool_setup"), "-m", tt.letter, "-p", strconv.Itoa(port), "--no-stop")
-			if !strings.Contains(said, " main ") || !strings.Contains(said, " replica ") || !strings.Contains(said, "pgpool-II setting for "+setupModes[tt.letter].Title+" mode is done.") {
-				t.Errorf("said %s", said)
+			said, err := c.run(filepath.Join(u.dir, "bin", "pgpool_setup"), "-m", tt.letter, "-p", strconv.Itoa(port), "--no-stop")
+			if err != nil && strings.Contains(said, "is not built yet") {
+				t.Skip("pgpool refuses this mode")
+			}
+			if err != nil || !strings.Contains(said, " main ") || !strings.Contains(said, " replica ") || !strings.Contains(said, "pgpool-II setting for "+setupModes[tt.letter].Title+" mode is done.") {
+				t.Fatalf("%v: %s", err, said)
 			}
 			psql := func(port int, sql string) string {
 				return strings.TrimSpace(c.must("bash", "-c", fmt.Sprintf(`. ./bashrc.ports; "$PGBIN/psql" -h 127.0.0.1 -p %d -d test -XAtqc "%s"`, port, sql)))
@@ -241,7 +246,7 @@ func TestSetupModes(t *testing.T) {
 			for i := range 2 {
 				psql(port+2+i, "create table copied (v int primary key)")
 			}
-			if tt.copied != "" {
+			if tt.letter == "l" {
 				psql(port+3, "alter subscription node1 refresh publication")
 			}
 			psql(port, "insert into copied values (1)")
@@ -253,6 +258,20 @@ func TestSetupModes(t *testing.T) {
 			}
 			if got != tt.copied || psql(port+2, "select v from copied") != "1" {
 				t.Errorf("node 1 has %q", got)
+			}
+			if !setupModes[tt.letter].Replicates() {
+				return
+			}
+			// The lost node is made anew: what was written since, and while it is copied, is there.
+			with := `. ./bashrc.ports; cd data1; set -e; `
+			c.must("bash", "-c", with+`"$PGBIN/pg_ctl" -D . -m immediate stop >/dev/null; "$PGPOOL_BIN/pcp_detach_node" -w -h 127.0.0.1 -p "$PCP_PORT" -n 1`)
+			psql(port, "insert into copied values (2)")
+			c.must("bash", "-c", `. ./bashrc.ports; "$PGPOOL_BIN/pcp_recovery_node" -w -h 127.0.0.1 -p "$PCP_PORT" -n 1 | grep Successful`)
+			psql(port, "insert into copied values (3)")
+			for i := range 2 {
+				if got := psql(port+2+i, "select string_agg(v::text, ' ' order by v) from copied"); got != "1 2 3" {
+					t.Errorf("node %d has %q", i, got)
+				}
 			}
 		})
 	}
