@@ -256,7 +256,7 @@ func (w *walker) ddlDone() {
 // ddl reads everything else: it changes the schema, roles, privileges, comments.
 func (w *walker) ddl(n *pg.Node) {
 	v := w.v
-	v.Class, v.Kind, v.Writes, v.Everywhere = DDL, KindDDL, true, changesAll(n)
+	v.Class, v.Kind, v.Writes, v.Everywhere, v.Enclosable = DDL, KindDDL, true, changesAll(n), enclosable(n)
 	switch x := n.GetNode().(type) {
 	case *pg.Node_CreateStmt:
 		w.creates(x.CreateStmt.Relation, x.CreateStmt.Oncommit)

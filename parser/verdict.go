@@ -80,6 +80,8 @@ type Verdict struct {
 	DropsTemp bool
 	// Catalog: the catalog cache of this database is out of date when it succeeds.
 	Catalog bool
+	// Enclosable: it is DDL that may run in a transaction block.
+	Enclosable bool
 
 	// Transaction is set for transaction control, SET TRANSACTION and
 	// SET SESSION CHARACTERISTICS.

@@ -262,6 +262,13 @@ func (a admin) Watchdog(context.Context) (pcp.Watchdog, error) {
 // AttachNode succeeds also for a slot that is not configured, as in the
 // original, and for a server that does not answer: it will be used when it does.
 func (a admin) AttachNode(ctx context.Context, id int) error {
+	if a.owner.Now().Mode.Replicates() {
+		return a.quietly(ctx, func() error { return a.attach(ctx, id) })
+	}
+	return a.attach(ctx, id)
+}
+
+func (a admin) attach(ctx context.Context, id int) error {
 	snap, err := a.agree(ctx, election.ActAttach, id, cluster.Attach{Node: id, By: "pcp_attach_node"})
 	if err != nil {
 		return err

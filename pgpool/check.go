@@ -44,7 +44,6 @@ func Check(ctx context.Context, paths conf.Paths, live bool) ([]Finding, error) 
 		return k.found, nil
 	}
 	k.Config = c
-	k.mode()
 	k.notices(c.Ineffective(ineffective))
 	k.notices(c.Advice())
 	k.hba()
@@ -96,12 +95,6 @@ func (k *checker) about(f Finding) {
 		f.File, f.Line = src.File, src.Line
 	}
 	k.found = append(k.found, f)
-}
-
-func (k *checker) mode() {
-	if err := possible(k.Config); err != nil {
-		k.problem(FoundError, "backend_clustering_mode", err)
-	}
 }
 
 // hba reads pool_hba.conf, with which every client stands or falls.

@@ -1,25 +1,5 @@
 package pgpool
 
-import (
-	"fmt"
-
-	"pgpool-go/conf"
-)
-
-// possible refuses what would endanger data if it were passed over with a
-// warning: in these modes every write must reach every node.
-func possible(c *conf.Config) error {
-	switch c.BackendClusteringMode {
-	case conf.NativeReplication, conf.SnapshotIsolation:
-		src, _ := c.Source("backend_clustering_mode")
-		return &conf.Error{File: src.File, Line: src.Line,
-			Text:   fmt.Sprintf("backend_clustering_mode %q is not built yet", src.Value),
-			Detail: "Writes would reach one node only, and the nodes would drift apart.",
-			Hint:   "Available now: streaming_replication, logical_replication, raw."}
-	}
-	return nil
-}
-
 // ineffective maps settings to the reason why they do nothing. Start-up warns of
 // those that a file sets to other than their default. Delete a line with the
 // change that makes it wrong.
@@ -29,9 +9,6 @@ var ineffective = reasons(map[string][]string{
 	},
 	"Go's TLS chooses among the ciphers both sides have, by what is safest and what the processors do best": {
 		"ssl_prefer_server_ciphers",
-	},
-	"with streaming replication online recovery has one stage, during which clients go on": {
-		"recovery_2nd_stage_command", "client_idle_limit_in_recovery",
 	},
 	"on which tables cached results depend is known in memory, or by memcached": {
 		"memqcache_oiddir",

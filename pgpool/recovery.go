@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"pgpool-go/conf"
@@ -30,7 +29,7 @@ const (
 func (a admin) RecoverNode(ctx context.Context, id int) error {
 	snap := a.owner.Now()
 	switch {
-	case snap.Mode != conf.StreamingReplication:
+	case snap.Mode != conf.StreamingReplication && !snap.Mode.Replicates():
 		return pcp.RecoveryNeedsReplication()
 	case id == snap.Primary:
 		return pcp.RecoveryOfPrimary()
@@ -47,10 +46,11 @@ func (a admin) RecoverNode(ctx context.Context, id int) error {
 		Server: a.Server, conf: a.config.Load().Config, node: snap.Nodes[id], primary: snap.Nodes[snap.Primary],
 		log: a.pcpLog(),
 	}
+	defer r.release()
 	if err := r.run(ctx); err != nil {
 		return err
 	}
-	if err := a.AttachNode(ctx, id); err != nil {
+	if err := a.attach(ctx, id); err != nil {
 		return err
 	}
 	r.say("recovery done", "")
@@ -63,6 +63,7 @@ type recovery struct {
 	conf          *conf.Config
 	node, primary cluster.Node
 	log           *slog.Logger
+	held          bool // clients are, see recovery_stage.go
 }
 
 func (r *recovery) say(text, detail string) {
@@ -79,18 +80,17 @@ func (r *recovery) run(ctx context.Context) error {
 	if _, err := conn.Ask(ctx, "SET statement_timeout TO 0"); err != nil {
 		return pcp.NewError("executing recovery, disabling statement_timeout failed", err.Error())
 	}
-	backends := r.conf.Backends
-	data := backends[r.node.ID].DataDirectory
-	if script := r.conf.Recovery1stStageCommand; script != "" {
-		r.say("executing recovery", fmt.Sprintf("starting recovery command: \"SELECT pgpool_recovery('%s', '%s', '%s', '%d', %d, '%d', '%s')\"",
-			script, r.node.Host, data, r.primary.Port, r.node.ID, r.node.Port, r.primary.Host))
-		_, err := conn.Ask(ctx, "SELECT "+schema+".pgpool_recovery($1, $2, $3, $4, $5, $6, $7)",
-			script, r.node.Host, data, strconv.Itoa(r.primary.Port), strconv.Itoa(r.node.ID), strconv.Itoa(r.node.Port), r.primary.Host)
-		if err != nil {
-			r.say("node recovery, 1st stage failed", err.Error())
-			return pcp.RecoveryCommandFailed("1st stage", script)
+	data := r.conf.Backends[r.node.ID].DataDirectory
+	if err := r.stage(ctx, conn, schema, "1st", r.conf.Recovery1stStageCommand); err != nil {
+		return err
+	}
+	if r.conf.BackendClusteringMode.Replicates() {
+		if err := r.hold(ctx); err != nil {
+			return err
 		}
-		r.say("node recovery, 1st stage is done", "")
+		if err := r.stage(ctx, conn, schema, "2nd", r.conf.Recovery2ndStageCommand); err != nil {
+			return err
+		}
 	}
 	if _, err := conn.Ask(ctx, "SELECT "+schema+"."+scriptStarter+"($1, $2)", r.node.Host, data); err != nil {
 		return pcp.NewError(fmt.Sprintf("executing remote start failed with error: \"%s\"", said(err)), "")
@@ -158,6 +158,9 @@ func (r *recovery) await(ctx context.Context) error {
 		r.say("checking if postmaster is started", fmt.Sprintf("trying to connect to %s (retry %d times)", where, retry))
 		once, stop := context.WithTimeout(limited, startPatience)
 		conn, err := r.login(once, r.node, database)
+		if err == nil && r.conf.BackendClusteringMode.Replicates() {
+			err = r.writable(once, conn)
+		}
 		stop()
 		if err == nil {
 			conn.Close()

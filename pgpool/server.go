@@ -104,10 +104,6 @@ func New(opts Options) (*Server, error) {
 	if opts.Debug {
 		c = debug(c)
 	}
-	if err := possible(c); err != nil {
-		s.tell(notices)
-		return nil, err
-	}
 	if err := s.journal.Configure(c); err != nil {
 		return nil, err
 	}

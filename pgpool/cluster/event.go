@@ -74,6 +74,13 @@ type Detach struct {
 	Reason string
 }
 
+// Diverged: what a node holds is not, or may not be, what the others hold. It is
+// detached, unless it is the last one.
+type Diverged struct {
+	Node  int
+	Cause string
+}
+
 // Promote: somebody makes a node the primary. The present one is detached;
 // the new one takes the writes as soon as it says that it is a primary. With
 // Switchover failover_command is to bring that about.
@@ -102,6 +109,7 @@ func (Suspected) event()     {}
 func (Connected) event()     {}
 func (Attach) event()        {}
 func (Detach) event()        {}
+func (Diverged) event()      {}
 func (Promote) event()       {}
 func (ConfigChanged) event() {}
 func (StatusRead) event()    {}

@@ -65,7 +65,7 @@ func (t *turn) handled() bool {
 	if t.next.Appoints() && t.replaceable() {
 		return true
 	}
-	return c.FailoverCommand != "" || c.FailoverPromote || c.FollowPrimaryCommand != ""
+	return t.next.Mode.Replicates() || c.FailoverCommand != "" || c.FailoverPromote || c.FollowPrimaryCommand != ""
 }
 
 func (t *turn) healthFailed(ev HealthFailed) {
@@ -94,7 +94,7 @@ func (t *turn) weigh(n *Node, stopping bool) {
 		return
 	}
 	doubt := doubtStandby
-	if n.ID == t.next.LastPrimary {
+	if n.ID == t.next.LastPrimary || t.next.Mode.Replicates() {
 		doubt = doubtPrimary
 	}
 	switch {
@@ -113,12 +113,17 @@ func (t *turn) propose(n *Node, reason, by string) {
 		t.failover(n, reason, by)
 		return
 	}
-	n.Quarantined, n.Reason, n.By = true, reason, by
+	if !t.next.Mode.Replicates() { // there a node must not come back from it
+		n.Quarantined, n.Reason, n.By = true, reason, by
+	}
 	t.do(AskVote{Node: n.ID, Reason: reason})
 }
 
 // failover detaches a node and sees to the consequences.
 func (t *turn) failover(n *Node, reason, by string) {
+	if t.lastReplica(n, by) {
+		return
+	}
 	t.enqueue(Failover, n.ID, -1)
 	n.Detached, n.Suspect, n.Quarantined, n.Reason, n.By = true, false, false, reason, by
 }
@@ -147,7 +152,7 @@ func (s *Snapshot) attachedMain() int {
 // failBack attaches a standby that was detached and streams again: auto_failback.
 func (t *turn) failBack(n *Node) {
 	s, c := &t.next, t.rules.Config
-	if !c.AutoFailback || !n.Detached || n.PgRole != Standby || n.ReplicationState != "streaming" ||
+	if s.Mode.Replicates() || !c.AutoFailback || !n.Detached || n.PgRole != Standby || n.ReplicationState != "streaming" ||
 		len(s.Jobs) > 0 || len(s.Followers) > 0 {
 		return
 	}

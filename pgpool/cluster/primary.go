@@ -205,7 +205,7 @@ func (t *turn) exclude(n *Node, winner *Node, system string) {
 // turns out that nobody else can serve: reality wins. An operator's word stands.
 func (t *turn) rescue() {
 	s := &t.next
-	if !s.Probed() || len(s.Jobs) > 0 || len(s.Followers) > 0 {
+	if s.Mode.Replicates() || !s.Probed() || len(s.Jobs) > 0 || len(s.Followers) > 0 {
 		return
 	}
 	if s.Appoints() {

@@ -18,7 +18,7 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 		return "an epoch without a change"
 	}
 	primaries := 0
-	handled := s.Appoints() || cfg.FailoverCommand != "" || cfg.FailoverPromote || cfg.FollowPrimaryCommand != ""
+	handled := s.Appoints() || s.Mode.Replicates() || cfg.FailoverCommand != "" || cfg.FailoverPromote || cfg.FollowPrimaryCommand != ""
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		o := old.Node(i)
@@ -29,13 +29,18 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 			primaries++
 		}
 		_, asked := ev.(Detach)
+		if d, differs := ev.(Diverged); differs {
+			asked = d.Node == i
+		}
 		_, promoted := ev.(Promote)
 		_, agreed := ev.(Agreed) // elsewhere it was asked for, or could be done something about
 		switch {
 		case n.Usable() && (i >= len(cfg.Backends) || !cfg.Backends[i].Used()):
 			return "an unused slot is used"
-		case n.Usable() && (n.Detached || n.Reach == Unreachable || n.Excluded != ""):
+		case n.Usable() && (n.Detached || n.Reach == Unreachable && !s.Mode.Replicates() || n.Excluded != ""):
 			return "a node is used that must not be"
+		case s.Mode.Replicates() && o.Used() && o.Detached && n.Used() && !n.Detached && o.Host == n.Host && o.Port == n.Port && !isAttach(ev):
+			return "a node that was left out of writes came back by itself"
 		case n.Used() && !n.Usable() && n.Reason == "":
 			return "a node is not used and nobody knows why"
 		case n.Detached && !o.Detached && n.Flag&conf.DisallowToFailover != 0 && !asked && !promoted && !agreed && n.By != byFollow:
@@ -81,4 +86,9 @@ func broken(old, s *Snapshot, ev Event, effects []Effect, cfg *conf.Config) stri
 		}
 	}
 	return ""
+}
+
+func isAttach(ev Event) bool {
+	_, is := ev.(Attach)
+	return is
 }

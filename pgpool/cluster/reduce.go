@@ -29,6 +29,7 @@ const (
 	bySessions   = "failover_on_backend_error"
 	byFollow     = "follow_primary_command"
 	byFailback   = "auto_failback"
+	byReplicas   = "replication"
 )
 
 // First is the snapshot at start: everything configured is waiting and used
@@ -69,6 +70,8 @@ func Reduce(s Snapshot, ev Event, r Rules) (Snapshot, []Effect) {
 		t.attach(ev)
 	case Detach:
 		t.detach(ev)
+	case Diverged:
+		t.diverged(ev)
 	case Promote:
 		t.promote(ev)
 	case ConfigChanged:
@@ -362,7 +365,7 @@ func (t *turn) status(n *Node) {
 		n.Status = Down
 	case n.Quarantined:
 		n.Status = Quarantine
-	case n.Reach == Unreachable:
+	case n.Reach == Unreachable && !t.next.Mode.Replicates(): // there what is not written to a node is missing from it: see replicas.go
 		n.Status = Down
 	case n.Excluded != "":
 		n.Status, n.Reason, n.By = Down, n.Excluded, byMonitor

@@ -569,6 +569,10 @@ func (s *Session) drop(c *server) {
 		s.slot.regain(c)
 		c.shared.holder = nil
 	}
+	if s.rep != nil {
+		delete(s.rep.joined, c)
+		delete(s.rep.known, c)
+	}
 	c.Bye()
 	s.listServers()
 }
@@ -619,6 +623,7 @@ func (s *Session) welcome() error {
 	if s.replication != "" {
 		return s.tunnel(c)
 	}
+	s.startReplicas()
 	return nil
 }
 

@@ -82,6 +82,8 @@ type Session struct {
 	caching   caching
 	sharing   sharing
 	mended    bool // an error was dealt with, and its frame consumed; see mend.go
+
+	rep *replicas // where all nodes run every write; nil in other modes
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -162,8 +164,12 @@ func (s *Session) turns() error {
 		typ, size, err := s.await()
 		if err == nil {
 			s.setStatus(ExecuteCommand)
-			s.keep(typ, size)
-			err = s.dispatch(typ, size)
+			if s.rep != nil {
+				err = s.replicateDispatch(typ, size)
+			} else {
+				s.keep(typ, size)
+				err = s.dispatch(typ, size)
+			}
 		}
 		if err != nil && !s.rerun(err) {
 			return err
@@ -531,6 +537,9 @@ func (s *Session) leave() {
 			s.giveBack(c)
 		}
 	}
+	if s.rep != nil {
+		s.leaveQuiet()
+	}
 	if s.cfg.LogDisconnections {
 		s.logGoodbye()
 	}
@@ -617,6 +626,12 @@ func (s *Session) IdleSince() (time.Time, bool) {
 // IdleLimit is the session's client_idle_limit. Safe for all goroutines.
 func (s *Session) IdleLimit() time.Duration { return time.Duration(s.marks.idleLimit.Load()) }
 
+// IdleLimitInRecovery is the session's client_idle_limit_in_recovery. Safe for all
+// goroutines.
+func (s *Session) IdleLimitInRecovery() time.Duration {
+	return time.Duration(s.marks.recoveryLimit.Load())
+}
+
 // setConfig takes over a configuration.
 func (s *Session) setConfig(c *Current) {
 	s.base = c
@@ -631,6 +646,7 @@ func (s *Session) adopt(c *Current) {
 		s.router.Preference = c.Rules.Preference(s.database, s.user, s.app)
 	}
 	s.marks.idleLimit.Store(int64(c.ClientIdleLimit))
+	s.marks.recoveryLimit.Store(int64(c.ClientIdleLimitInRecovery))
 	s.marks.loud = c.LogStatement || c.LogPerNodeStatement || c.NoticePerNodeStatement || c.LogMinMessages <= conf.LevelDebug1
 }
 

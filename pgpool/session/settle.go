@@ -70,6 +70,8 @@ type marks struct {
 	ownConfig bool     // PGPOOL SET has been used
 	loud      bool     // statements may have to be logged
 	idleLimit atomic.Int64
+
+	recoveryLimit atomic.Int64
 }
 
 // settle draws the conclusions of a finished statement or pipeline, at the

@@ -472,7 +472,7 @@ var resetAllState = []string{"ABORT", "DISCARD ALL"}
 // chooseMode decides for how long the client has server connections, and parts the
 // settings of its startup packet.
 func (s *Session) chooseMode() {
-	s.sharing.on = s.cfg.PoolModeOf(s.user, s.database) == conf.PoolTransaction && s.replication == "" && s.cfg.ConnectionCache
+	s.sharing.on = s.cfg.PoolModeOf(s.user, s.database) == conf.PoolTransaction && s.replication == "" && !s.cfg.BackendClusteringMode.Replicates() && s.cfg.ConnectionCache
 	if !s.sharing.on {
 		return
 	}

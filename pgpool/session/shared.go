@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
@@ -44,6 +45,12 @@ type Shared struct {
 	hidden    hidden
 	texts     texts
 	sequenced sync.Map // database → struct{}: sessions in transaction mode ask for values of sequences
+
+	Quiet Quiet // holds up what concerns all nodes, where sessions write to all
+
+	gates  gate
+	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
+
 	strangers strangers
 
 	mu      sync.Mutex // of the following

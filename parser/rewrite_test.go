@@ -1,0 +1,57 @@
+package parser
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgpool-go/tools/golden"
+)
+
+// rewriteColumns are the tables of the cases.
+var rewriteColumns = map[string][]Column{
+	"t": {{Name: "id", Default: "nextval('t_id_seq'::regclass)"}, {Name: "v"}, {Name: "ts", Default: "now()"}, {Name: "d", Default: "(CURRENT_DATE + 1)"}},
+	"u": {{Name: "id", Default: "gen_random_uuid()"}, {Name: "v", Default: "'x'::text"}},
+	"p": {{Name: "a"}, {Name: "b"}},
+}
+
+// TestRewrite reads testdata/rewrite: a statement as a client sends it, and as it
+// is sent to every node. In front of it may stand "params N:", which asks for
+// parameters.
+func TestRewrite(t *testing.T) {
+	values := [...]string{"2026-01-02 03:04:05.678+00", "2026-01-02 03:04:06+00", "00000000-0000-4000-8000-000000000000", "0.25"}
+	golden.Run(t, "rewrite", func(t *testing.T, c golden.Case) string {
+		r := Replace{
+			Value:   func(c Chance) string { return values[c] },
+			Columns: func(n Name) []Column { return rewriteColumns[n.Name] },
+			Execute: func(name string) []Chance {
+				if name == "with_time" {
+					return []Chance{Now}
+				}
+				return nil
+			},
+		}
+		sql := c.Input
+		if rest, ok := strings.CutPrefix(sql, "params "); ok {
+			var n string
+			n, sql, _ = strings.Cut(rest, ": ")
+			fmt.Sscan(n, &r.Given)
+			r.Params = true
+		}
+		out, err := Rewrite([]byte(sql), r)
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		text := out.SQL
+		if text == "" {
+			text = "as it is"
+		}
+		if len(out.Added) > 0 {
+			text += fmt.Sprintf("\nadded: %v behind %d", out.Added, out.Params)
+		}
+		if out.Unequal != "" {
+			text += "\nunequal: " + out.Unequal
+		}
+		return text
+	})
+}

@@ -1,0 +1,695 @@
+package session
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
+)
+
+// The messages of a pipeline are gathered until one of them has effects on all
+// nodes, or the client wants an answer. They are sent in one go then, with a Sync of
+// ours behind them: what runs on all nodes is always in a block, which a Sync does
+// not end. What the client's own Sync ends is a block of ours.
+
+// message is one of the client's, as it is sent to servers.
+type message struct {
+	kind  byte
+	frame []byte
+	stmt  *prepared // that it makes, binds, describes or closes
+	run   *act      // Execute: what it runs
+}
+
+// volley is what is sent to a server in one go.
+type volley []message
+
+func (v volley) any() bool { return len(v) > 0 }
+
+func (v volley) size() (n int) {
+	for i := range v {
+		n += len(v[i].frame)
+	}
+	return n
+}
+
+// prepared is a prepared statement of the client. It is prepared on a server when
+// first needed there.
+type prepared struct {
+	name    string
+	frame   []byte // the Parse message as it is sent
+	verdict *parser.Verdict
+	text    string // as the client sent it
+	types   []uint32
+	all     bool // all nodes run it
+	age     uint64
+	params  int             // the client's
+	added   []parser.Chance // parameters behind them that we give
+}
+
+// replicaPortal is a portal.
+type replicaPortal struct {
+	stmt     *prepared // nil: not known
+	all      bool
+	decision route.Decision
+	server   *server // that has it, if it is not on all nodes
+}
+
+func setLength(frame []byte) { binary.BigEndian.PutUint32(frame[1:], uint32(len(frame)-1)) }
+
+// knows notes that a server has prepared a statement.
+func (s *Session) knows(c *server, st *prepared) {
+	if st == nil {
+		return
+	}
+	m := s.rep.known[c]
+	if m == nil {
+		m = make(map[string]*prepared)
+		s.rep.known[c] = m
+	}
+	m[st.name] = st
+}
+
+// each calls f for every message that a server is sent for an act, those included
+// that teach it the statements it lacks. skip tells that the reply is ours.
+func (s *Session) each(c *server, a *act, f func(m *message, skip bool)) {
+	known := s.rep.known[c]
+	here := make(map[string]*prepared) // made or forgotten on the way
+	has := func(name string) *prepared {
+		if st, ok := here[name]; ok {
+			return st
+		}
+		return known[name]
+	}
+	forget := func(name string) {
+		if name != "" && has(name) != nil {
+			m := message{kind: wire.Close, stmt: &prepared{name: name}}
+			m.frame, _ = (&pgproto3.Close{ObjectType: 'S', Name: name}).Encode(nil)
+			f(&m, true)
+			here[name] = nil
+		}
+	}
+	teach := func(st *prepared) {
+		if st != nil && has(st.name) != st {
+			forget(st.name)
+			f(&message{kind: wire.Parse, frame: st.frame, stmt: st}, true)
+			here[st.name] = st
+		}
+	}
+	for i := range a.volley {
+		m := &a.volley[i]
+		switch m.kind {
+		case wire.Parse:
+			forget(m.stmt.name)
+			here[m.stmt.name] = m.stmt
+		case wire.Bind, wire.Describe:
+			teach(m.stmt)
+		case wire.Close:
+			if m.stmt != nil {
+				here[m.stmt.name] = nil
+			}
+		}
+		f(m, false)
+	}
+}
+
+// compose writes what a server is sent for an act.
+func (s *Session) compose(c *server, a *act) {
+	s.each(c, a, func(m *message, _ bool) { c.Write(m.frame) })
+	if len(a.volley) > 0 && extended(a.volley[0].kind) {
+		c.SendRaw(wire.Sync, nil)
+	}
+	if s.marks.loud {
+		s.record(c, "", []byte(a.text))
+	}
+}
+
+func extended(kind byte) bool { return kind != wire.Query && kind != wire.FunctionCall }
+
+// owed are the replies to what compose writes.
+func (s *Session) owed(c *server, a *act) []want {
+	var wants []want
+	s.each(c, a, func(m *message, skip bool) { wants = append(wants, want{kind: m.kind, skip: skip, stmt: m.stmt}) })
+	if len(a.volley) > 0 && extended(a.volley[0].kind) {
+		wants = append(wants, want{kind: wire.Sync})
+	}
+	return wants
+}
+
+// lessParams is a ParameterDescription without the parameters that we have added.
+func (p *prepared) lessParams(body []byte) []byte {
+	n := p.params
+	if len(body) < 2+4*n {
+		return body
+	}
+	out := bytes.Clone(body[:2+4*n])
+	binary.BigEndian.PutUint16(out, uint16(n))
+	return out
+}
+
+// replicateParse takes a Parse message.
+func (s *Session) replicateParse(size int) error {
+	_, body, err := s.client.Frame(wire.MaxFrame)
+	if err != nil {
+		return err
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	name, rest, ok := wire.CString(body)
+	sql, rest, ok2 := wire.CString(rest)
+	var types []uint32
+	if ok2 = ok2 && len(rest) >= 2; ok2 {
+		n := int(binary.BigEndian.Uint16(rest))
+		if ok2 = len(rest) == 2+4*n; ok2 {
+			for i := range n {
+				types = append(types, binary.BigEndian.Uint32(rest[2+4*i:]))
+			}
+		}
+	}
+	frame := bytes.Clone(s.client.Bytes()[:size])
+	if s.logsMessages() {
+		s.message("Parse", "statement: "+quote(name)+", query: "+quote(sql))
+	}
+	if !ok || !ok2 {
+		s.client.Skip(size)
+		return s.refusePipeline(errFormat)
+	}
+	v := s.Parser.Classify(sql)
+	r := s.rep
+	if len(name) > 0 && (r.stmts[string(name)] != nil || s.stmts[string(name)] != nil) {
+		word := &wire.Error{Severity: "ERROR", Code: "42P05", Message: fmt.Sprintf("prepared statement \"%s\" already exists", name)}
+		s.client.Skip(size)
+		return s.refusePipeline(word)
+	}
+	if v.Pool != nil {
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+		delete(r.stmts, "")
+		return s.parseLocal(&statement{name: string(name), frame: frame, verdict: v, home: s.main}, size)
+	}
+	s.client.Skip(size)
+	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, params: len(types)}
+	if st.name == "" {
+		s.unnamed = nil
+	}
+	if err := s.think(st); err != nil {
+		return s.refusePipeline(err)
+	}
+	r.stmts[st.name] = st
+	r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st})
+	return nil
+}
+
+// think works out where a prepared statement runs and what it is sent as.
+func (s *Session) think(st *prepared) error {
+	d, err := s.consult(st.verdict, []byte(st.text), true)
+	if err != nil {
+		return err
+	}
+	st.all, st.age = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load()
+	if !st.all || s.rep.failed() {
+		return nil
+	}
+	return s.rewordPrepared(st)
+}
+
+// replicateBind takes a Bind message.
+func (s *Session) replicateBind(size int) error {
+	_, body, err := s.client.Frame(wire.MaxFrame)
+	if err != nil {
+		return err
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	name, rest, ok := wire.CString(body)
+	stName, rest, ok2 := wire.CString(rest)
+	if !ok || !ok2 {
+		s.client.Skip(size)
+		return s.refusePipeline(errFormat)
+	}
+	if s.logsMessages() {
+		s.message("Bind", "portal: "+quote(name)+", statement: "+quote(stName))
+	}
+	r := s.rep
+	if st := s.lookup(stName); st.local() && r.stmts[string(stName)] == nil {
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+		return s.bindLocal(st, size)
+	}
+	st := r.stmts[string(stName)]
+	portal, frame := string(name), bytes.Clone(s.client.Bytes()[:size])
+	args := bytes.Clone(rest)
+	s.client.Skip(size)
+	b := &replicaPortal{stmt: st, all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
+	m := message{kind: wire.Bind, stmt: st}
+	added, given := []parser.Chance(nil), 0
+	if st != nil {
+		if st.all && st.age != s.schema.Load() && !r.failed() {
+			// What a column's default is may have changed since.
+			again := *st
+			if err := s.think(&again); err != nil {
+				return s.refusePipeline(err)
+			}
+			if !bytes.Equal(again.frame, st.frame) {
+				st = &again
+				r.stmts[st.name], m.stmt, b.stmt = st, st, st
+			}
+			st.age = again.age
+		}
+		b.all, added, given = st.all, st.added, st.params
+		if b.decision, err = s.consult(st.verdict, []byte(st.text), true); err != nil {
+			return s.refusePipeline(err)
+		}
+	} else if p, ok := r.sql[string(stName)]; ok {
+		added, given = p.added, p.params
+	}
+	if b.all != s.queuedForAll() && len(r.queue) > 0 && s.queuedBind() {
+		if err := s.discharge(false); err != nil || s.pipe.skipping {
+			return err
+		}
+	}
+	if len(added) > 0 {
+		values := make([]string, len(added))
+		if err := s.prepareAll(verdictOf(st), true); err != nil {
+			return s.refusePipeline(err)
+		}
+		for i, c := range added {
+			if values[i], err = s.chance(c); err != nil {
+				return s.refusePipeline(err)
+			}
+		}
+		frame = withParams(name, stName, args, given, values)
+	}
+	m.frame = frame
+	r.portals[portal] = b
+	r.queue = append(r.queue, m)
+	return s.unlessTooMuch()
+}
+
+func verdictOf(st *prepared) *parser.Verdict {
+	if st == nil {
+		return opaque
+	}
+	return st.verdict
+}
+
+// queuedForAll tells whether what is queued is for all nodes.
+func (s *Session) queuedForAll() bool {
+	return slices.ContainsFunc(s.rep.queue, func(m message) bool { return m.kind == wire.Bind && (m.stmt == nil || m.stmt.all) })
+}
+
+func (s *Session) queuedBind() bool {
+	return slices.ContainsFunc(s.rep.queue, func(m message) bool { return m.kind == wire.Bind || m.kind == wire.Execute })
+}
+
+// withParams is a Bind message with more parameters, as text. If the client has
+// not given as many as it should, the server is to say so.
+func withParams(portal, stmt, args []byte, given int, values []string) []byte {
+	frame := append([]byte{wire.Bind}, 0, 0, 0, 0)
+	frame = append(append(frame, portal...), 0)
+	frame = append(append(frame, stmt...), 0)
+	plain := func() []byte {
+		frame = append(frame, args...)
+		setLength(frame)
+		return frame
+	}
+	take := func(b []byte) (int, []byte, bool) {
+		if len(b) < 2 {
+			return 0, nil, false
+		}
+		return int(binary.BigEndian.Uint16(b)), b[2:], true
+	}
+	formats, rest, ok := take(args)
+	if !ok || len(rest) < 2*formats {
+		return plain()
+	}
+	codes := rest[:2*formats]
+	n, rest, ok := take(rest[2*formats:])
+	if !ok || n != given {
+		return plain()
+	}
+	params := rest
+	for range n {
+		if len(rest) < 4 {
+			return plain()
+		}
+		size := int(int32(binary.BigEndian.Uint32(rest)))
+		rest = rest[4:]
+		if size > 0 {
+			if size > len(rest) {
+				return plain()
+			}
+			rest = rest[size:]
+		}
+	}
+	params = params[:len(params)-len(rest)]
+	frame = binary.BigEndian.AppendUint16(frame, uint16(n+len(values)))
+	for i := range n {
+		switch {
+		case formats == 1:
+			frame = append(frame, codes...)
+		case i < formats:
+			frame = append(frame, codes[2*i:2*i+2]...)
+		default:
+			frame = append(frame, 0, 0)
+		}
+	}
+	for range values {
+		frame = append(frame, 0, 0)
+	}
+	frame = binary.BigEndian.AppendUint16(frame, uint16(n+len(values)))
+	frame = append(frame, params...)
+	for _, v := range values {
+		frame = binary.BigEndian.AppendUint32(frame, uint32(len(v)))
+		frame = append(frame, v...)
+	}
+	frame = append(frame, rest...)
+	setLength(frame)
+	return frame
+}
+
+// replicateDescribe takes a Describe message.
+func (s *Session) replicateDescribe(size int) error {
+	kind, name, err := s.whole()
+	if err != nil {
+		return s.refusePipeline(err)
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	if s.logsMessages() {
+		s.message("Describe", objectDetail(kind, name))
+	}
+	r := s.rep
+	m := message{kind: wire.Describe, frame: bytes.Clone(s.client.Bytes()[:size])}
+	if kind == 'S' {
+		if m.stmt = r.stmts[string(name)]; m.stmt == nil {
+			if st := s.lookup(name); st.local() {
+				if err := s.discharge(false); err != nil {
+					return err
+				}
+				return s.describeLocal(st, nil, size)
+			}
+		}
+	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+		return s.describeLocal(p.local.stmt, p.local, size)
+	}
+	s.client.Skip(size)
+	r.queue = append(r.queue, m)
+	return s.unlessTooMuch()
+}
+
+// replicateExecute takes an Execute message.
+func (s *Session) replicateExecute(size int) error {
+	_, body, err := s.client.Frame(smallMessage)
+	if err != nil {
+		return err
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	name, rest, ok := wire.CString(body)
+	if !ok || len(rest) != 4 {
+		s.client.Skip(size)
+		return s.refusePipeline(errFormat)
+	}
+	if s.logsMessages() {
+		s.message("Execute", "portal: "+quote(name))
+	}
+	if p := s.portals[string(name)]; p != nil && p.local != nil {
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+		return s.executeLocal(p.local, int(int32(binary.BigEndian.Uint32(rest))), size)
+	}
+	r := s.rep
+	b := r.portals[string(name)]
+	if b == nil { // a cursor of SQL, or none
+		b = &replicaPortal{all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
+	}
+	a := &act{verdict: opaque, decision: b.decision}
+	if b.stmt != nil {
+		a.verdict, a.text = b.stmt.verdict, b.stmt.text
+		if s.marks.loud {
+			s.logStatement([]byte(a.text))
+		}
+	}
+	r.queue = append(r.queue, message{kind: wire.Execute, frame: bytes.Clone(s.client.Bytes()[:size]), stmt: nil, run: a})
+	s.client.Skip(size)
+	if b.all {
+		return s.discharge(false)
+	}
+	return s.unlessTooMuch()
+}
+
+// replicateClose takes a Close message.
+func (s *Session) replicateClose(size int) error {
+	kind, name, err := s.whole()
+	if err != nil {
+		return s.refusePipeline(err)
+	}
+	if s.pipe.skipping {
+		s.client.Skip(size)
+		return nil
+	}
+	if s.logsMessages() {
+		s.message("Close", objectDetail(kind, name))
+	}
+	r := s.rep
+	m := message{kind: wire.Close, frame: bytes.Clone(s.client.Bytes()[:size])}
+	switch {
+	case kind == 'P':
+		if p := s.portals[string(name)]; p != nil && p.local != nil {
+			if err := s.discharge(false); err != nil {
+				return err
+			}
+			delete(s.portals, p.name)
+			return s.closeLocal(size)
+		}
+		delete(r.portals, string(name))
+	case r.stmts[string(name)] == nil && s.lookup(name).local():
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+		st := s.lookup(name)
+		if delete(s.stmts, st.name); s.unnamed == st {
+			s.unnamed = nil
+		}
+		return s.closeLocal(size)
+	default:
+		if m.stmt = r.stmts[string(name)]; m.stmt == nil {
+			m.stmt = &prepared{name: string(name)}
+		}
+		delete(r.stmts, string(name))
+		delete(r.sql, string(name))
+	}
+	s.client.Skip(size)
+	r.queue = append(r.queue, m)
+	return s.unlessTooMuch()
+}
+
+// unlessTooMuch sends what is queued if it has grown large.
+func (s *Session) unlessTooMuch() error {
+	if len(s.rep.queue) < batchMessages && s.rep.queue.size() < batchBytes {
+		return nil
+	}
+	return s.discharge(false)
+}
+
+// discharge sends what is queued and gives the client the answers. With last the
+// pipeline ends there.
+func (s *Session) discharge(last bool) error {
+	r := s.rep
+	if len(r.queue) == 0 || s.pipe.skipping {
+		r.queue = r.queue[:0]
+		return nil
+	}
+	queue := slices.Clone(r.queue)
+	r.queue = r.queue[:0]
+	var a *act
+	all, binds := s.anyForAll(queue), false
+	for i := range queue {
+		m := &queue[i]
+		binds = binds || m.kind == wire.Bind
+		if m.run != nil {
+			if a != nil {
+				// Several reads in a row: what each leaves behind is nothing.
+				s.countRoute(a.decision)
+			}
+			a = m.run
+		}
+	}
+	quiet := a == nil
+	if a == nil {
+		a = &act{verdict: silent, decision: route.Decision{Node: s.main, Reason: route.ReasonTransaction}}
+	}
+	a.volley = queue
+	ok, err := s.dispatchVolley(a, all, quiet, binds && !last)
+	if err != nil {
+		return s.refusePipeline(err)
+	}
+	if !ok {
+		s.pipe.skipping, s.pipe.failed = true, true
+		s.forgetUnmade(queue)
+	}
+	return nil
+}
+
+// silent is the verdict on messages that run nothing.
+var silent = &parser.Verdict{Class: parser.Show, Reads: true}
+
+// anyForAll tells whether a volley is for all nodes.
+func (s *Session) anyForAll(q volley) bool {
+	for i := range q {
+		m := &q[i]
+		switch {
+		case m.run != nil && s.everywhere(m.run.verdict, m.run.decision, []byte(m.run.text)),
+			m.kind == wire.Bind && (m.stmt == nil || m.stmt.all):
+			return true
+		case m.kind == wire.Close && m.stmt != nil && s.rep.sqlNamed(m.stmt.name), m.kind == wire.Close && m.stmt == nil && s.rep.open:
+			return true
+		case m.kind == wire.Describe && m.stmt == nil && s.rep.open:
+			return true
+		}
+	}
+	return false
+}
+
+func (r *replicas) sqlNamed(name string) bool { _, ok := r.sql[name]; return ok }
+
+// dispatchVolley runs a volley on all nodes or on one. held tells that portals must
+// last beyond it.
+func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err error) {
+	r := s.rep
+	switch {
+	case r.failed() && a.verdict.Transaction == nil:
+		return s.runOnMain(a)
+	case !all:
+		if held && !r.open {
+			if err := s.prepareAll(a.verdict, true); err != nil {
+				return false, err
+			}
+		}
+		return s.alone(a)
+	}
+	ctl := a.verdict.Transaction != nil
+	enclosed := !ctl && (encloses(a.verdict) || held && quiet || !quiet && encloses(a.verdict))
+	if err := s.prepareAll(a.verdict, enclosed); err != nil {
+		return false, err
+	}
+	if !quiet && !r.failed() {
+		if err := s.lockFor(a.verdict, []byte(a.text)); err != nil {
+			return false, err
+		}
+	}
+	if quiet {
+		return s.runAll(a)
+	}
+	return s.performAll(a)
+}
+
+// forgetUnmade undoes what was noted for statements that no server has.
+func (s *Session) forgetUnmade(q volley) {
+	r := s.rep
+	for i := range q {
+		m := &q[i]
+		if m.kind != wire.Parse {
+			continue
+		}
+		made := false
+		for _, known := range r.known {
+			made = made || known[m.stmt.name] == m.stmt
+		}
+		if !made && r.stmts[m.stmt.name] == m.stmt {
+			delete(r.stmts, m.stmt.name)
+		}
+	}
+}
+
+// replicateFlush takes a Flush message.
+func (s *Session) replicateFlush(size int) error {
+	s.message("Flush", "")
+	if err := s.client.Discard(size); err != nil {
+		return err
+	}
+	if err := s.discharge(false); err != nil {
+		return err
+	}
+	return s.client.Flush()
+}
+
+// replicateSync takes a Sync message.
+func (s *Session) replicateSync(size int) error {
+	s.message("Sync", "")
+	if err := s.client.Discard(size); err != nil {
+		return err
+	}
+	if err := s.discharge(true); err != nil {
+		return err
+	}
+	return s.endReplicated()
+}
+
+// refusePipeline answers an extended message with an error of our own, after what
+// is queued.
+func (s *Session) refusePipeline(err error) error {
+	word, err := s.ownWord(err)
+	if err != nil {
+		return err
+	}
+	if err := s.discharge(false); err != nil || s.pipe.skipping {
+		return err
+	}
+	s.pipe.skipping, s.pipe.failed = true, true
+	s.router.Failed(0)
+	if err := s.client.Send(word.Response()); err != nil {
+		return err
+	}
+	return s.failBlock()
+}
+
+// replicateDispatch is dispatch for a session that writes to all nodes.
+func (s *Session) replicateDispatch(typ byte, size int) error {
+	switch typ {
+	case wire.Query:
+		return s.replicateQuery(size)
+	case wire.Parse:
+		return s.replicateParse(size)
+	case wire.Bind:
+		return s.replicateBind(size)
+	case wire.Describe:
+		return s.replicateDescribe(size)
+	case wire.Execute:
+		return s.replicateExecute(size)
+	case wire.Close:
+		return s.replicateClose(size)
+	case wire.Flush:
+		return s.replicateFlush(size)
+	case wire.Sync:
+		return s.replicateSync(size)
+	case wire.FunctionCall:
+		return s.replicateFunction(size)
+	case wire.Terminate:
+		s.message("Terminate", "")
+		return s.goodbye()
+	case wire.CopyData, wire.CopyDone, wire.CopyFail:
+		return s.client.Discard(size)
+	}
+	return wire.Fatal("08P01", fmt.Sprintf("invalid frontend message type %d", typ))
+}

@@ -1,0 +1,402 @@
+package session
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	mathrand "math/rand/v2"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
+	"pgpool-go/pgpool/wire"
+)
+
+// relation is what the main node knows of a relation, for INSERT.
+type relation struct {
+	columns   []parser.Column
+	sequences []sequence // that give its columns values
+}
+
+type sequence struct {
+	oid  uint32 // on the main node; the others' differ
+	name string // quoted
+	ours bool   // the user may read and set it
+	deep bool   // sessions take several values at once, and keep them
+}
+
+// askTable takes the relation's name as text. A view's sequences are those of the
+// tables it is made of.
+const askTable = `SELECT 'c', a.attname, CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END, ''
+FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attnum IS NOT NULL
+UNION ALL
+SELECT DISTINCT 's', s.oid::pg_catalog.text, pg_catalog.format('%I.%I', n.nspname, s.relname),
+ (pg_catalog.has_sequence_privilege(s.oid, 'UPDATE') AND pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'))::pg_catalog.text
+ || CASE WHEN (SELECT q.seqcache FROM pg_catalog.pg_sequence q WHERE q.seqrelid = s.oid) > 1 THEN ' deep' ELSE '' END
+FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+WHERE s.relkind = 'S' AND (s.oid = pg_catalog.to_regclass($1)
+ OR s.oid IN (SELECT p.refobjid FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_attrdef d ON p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid
+   WHERE p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.adrelid IN (SELECT * FROM (
+     SELECT pg_catalog.to_regclass($1)::pg_catalog.oid UNION SELECT v.refobjid FROM pg_catalog.pg_depend v JOIN pg_catalog.pg_rewrite w
+       ON v.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.objid = w.oid AND v.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+       WHERE w.ev_class = pg_catalog.to_regclass($1)) t))
+ OR s.oid IN (SELECT p.objid FROM pg_catalog.pg_depend p WHERE p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.deptype = 'i'
+   AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid IN (SELECT * FROM (
+     SELECT pg_catalog.to_regclass($1)::pg_catalog.oid UNION SELECT v.refobjid FROM pg_catalog.pg_depend v JOIN pg_catalog.pg_rewrite w
+       ON v.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.objid = w.oid AND v.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+       WHERE w.ev_class = pg_catalog.to_regclass($1)) t)))`
+
+// relation looks a relation up on the main node.
+func (s *Session) relation(name string) (*relation, error) {
+	r := s.rep
+	if t := r.tables[name]; t != nil {
+		return t, nil
+	}
+	if err := s.gather(); err != nil {
+		return nil, err
+	}
+	main := r.main()
+	main.Send(&pgproto3.Parse{Name: own, Query: askTable, ParameterOIDs: []uint32{oidText}}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own, Parameters: [][]byte{[]byte(name)}},
+		&pgproto3.Execute{Portal: own}, &pgproto3.Close{ObjectType: 'P', Name: own}, &pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Sync{})
+	rows, err := s.took(main)
+	if no, ok := errors.AsType[*backend.Refusal](err); ok && strings.HasPrefix(no.Said.Code, "42") {
+		rows, err = nil, nil // not a name; the server will say so
+		if main.Status == 'E' {
+			return nil, no
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	t := &relation{}
+	for _, row := range rows {
+		if row[0] == "c" {
+			t.columns = append(t.columns, parser.Column{Name: row[1], Default: row[2]})
+			continue
+		}
+		q := sequence{name: row[2], ours: strings.HasPrefix(row[3], "true"), deep: strings.HasSuffix(row[3], " deep")}
+		fmt.Sscan(row[1], &q.oid)
+		t.sequences = append(t.sequences, q)
+	}
+	if !r.schema {
+		r.tables[name] = t
+	}
+	return t, nil
+}
+
+func quotedName(n parser.Name) string {
+	if n.Schema == "" {
+		return quoteIdent(n.Name)
+	}
+	return quoteIdent(n.Schema) + "." + quoteIdent(n.Name)
+}
+
+// lockFor has the statement's sequences for the session alone until its block ends,
+// by locks on the main node, and makes them stand the same on all nodes: insert_lock.
+// The original locks a row of pgpool_catalog.insert_lock, or the whole table; an
+// advisory lock named for the sequence does the same and is in nobody's way.
+func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
+	r := s.rep
+	if !r.open || r.failed() {
+		return nil
+	}
+	wanted := s.cfg.InsertLock && !wishes(text, "/*NO INSERT LOCK*/") || wishes(text, "/*INSERT LOCK*/")
+	if !wanted {
+		return nil
+	}
+	if v.Class == parser.Execute {
+		if p := r.sql[v.Name]; p != nil {
+			v, text = p.verdict, []byte(p.text)
+		} else if st := r.stmts[v.Name]; st != nil {
+			v, text = st.verdict, []byte(st.text)
+		}
+	}
+	if v.Class == parser.Explain && v.Analyze {
+		v = v.Inner
+	}
+	var names []string
+	switch {
+	case v.Class == parser.Insert, v.Class == parser.CopyIn, v.Class == parser.Merge, v.WritingWith,
+		v.Class == parser.CopyFile, v.Class == parser.Update && strings.Contains(strings.ToLower(string(text)), "default"):
+		for _, n := range v.Written {
+			names = append(names, quotedName(n))
+		}
+	}
+	all := false
+	for _, f := range v.Functions {
+		if f.Name == "nextval" || f.Name == "setval" {
+			more, known := parser.Sequences(text)
+			names, all = append(names, more...), !known
+			break
+		}
+	}
+	var locks []string
+	var state []string
+	var found []sequence
+	for _, name := range names {
+		t, err := s.relation(name)
+		if err != nil {
+			return err
+		}
+		for _, q := range t.sequences {
+			locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, %d)", lockClass, int32(q.oid)))
+			if q.ours {
+				state = append(state, "SELECT last_value, is_called FROM "+q.name)
+				found = append(found, q)
+			}
+		}
+	}
+	if all {
+		locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, 0)", lockClass))
+	}
+	if len(locks) == 0 {
+		return nil
+	}
+	main := r.main()
+	s.running(main)
+	s.put(main, append(locks, state...)...)
+	rows, err := s.took(main)
+	s.running(nil)
+	if err != nil || len(state) == 0 {
+		return err
+	}
+	rows = rows[len(rows)-len(state):]
+	set := make([]string, len(rows))
+	var deep []string
+	for i, row := range rows {
+		set[i] = fmt.Sprintf("SELECT pg_catalog.setval('%s'::pg_catalog.regclass, %s, '%s')", strings.ReplaceAll(found[i].name, "'", "''"), row[0], row[1])
+	}
+	if len(r.set) > 1 {
+		for i := range found {
+			if found[i].deep { // what the main node's session has kept is forgotten by this
+				deep = append(deep, set[i])
+			}
+		}
+		if len(deep) > 0 {
+			if _, err := s.bid(main, deep...); err != nil {
+				return err
+			}
+		}
+	}
+	return s.bidAll(r.others(), set...)
+}
+
+// lockClass is the first half of the keys of our advisory locks: "pgpi".
+const lockClass = 0x70677069
+
+// reword is a statement's text as all nodes are to be sent it, and sees to its
+// sequences.
+func (s *Session) reword(v *parser.Verdict, text []byte) ([]byte, error) {
+	r := s.rep
+	r.making = nil
+	if r.failed() {
+		return text, nil
+	}
+	if err := s.lockFor(v, text); err != nil {
+		return nil, err
+	}
+	if err := s.teachAll(v); err != nil {
+		return nil, err
+	}
+	var failed error
+	out, err := parser.Rewrite(text, parser.Replace{
+		Value: func(c parser.Chance) string {
+			value, err := s.chance(c)
+			failed = errors.Join(failed, err)
+			return value
+		},
+		Columns: s.columnsFor(&failed),
+		Execute: func(name string) []parser.Chance {
+			if p := r.sql[name]; p != nil {
+				return p.added
+			} else if st := r.stmts[name]; st != nil {
+				return st.added
+			}
+			return nil
+		},
+	})
+	if err = errors.Join(failed, err); err != nil {
+		return nil, s.unfit(err)
+	}
+	s.warnUnequal(out.Unequal)
+	if out.SQL != "" {
+		text = []byte(out.SQL)
+	}
+	if v.Class == parser.Prepare {
+		r.making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
+	}
+	return text, nil
+}
+
+// rewordPrepared makes the Parse message that all nodes are sent for a statement.
+func (s *Session) rewordPrepared(st *prepared) error {
+	var failed error
+	out, err := parser.Rewrite([]byte(st.text), parser.Replace{Params: true, Given: len(st.types), Columns: s.columnsFor(&failed)})
+	if err = errors.Join(failed, err); err != nil {
+		return s.unfit(err)
+	}
+	s.warnUnequal(out.Unequal)
+	st.params, st.added = len(st.types), nil
+	sql := st.text
+	if out.SQL != "" {
+		sql, st.added, st.params = out.SQL, out.Added, out.Params
+	}
+	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.types}).Encode(nil)
+	return err
+}
+
+// unfit is the client's word for a statement that cannot be sent to all nodes.
+func (s *Session) unfit(err error) error {
+	if !errors.Is(err, parser.ErrRewrite) {
+		return err
+	}
+	return &wire.Error{Severity: "ERROR", Code: "0A000", Message: "this statement cannot be made to do the same on all nodes", Detail: err.Error()}
+}
+
+func (s *Session) columnsFor(failed *error) func(parser.Name) []parser.Column {
+	return func(n parser.Name) []parser.Column {
+		t, err := s.relation(quotedName(n))
+		if err != nil {
+			*failed = errors.Join(*failed, err)
+			return nil
+		}
+		return t.columns
+	}
+}
+
+// warnUnequal tells of what may come out differently on each node.
+func (s *Session) warnUnequal(what string) {
+	if what == "" {
+		return
+	}
+	s.log.LogAttrs(ctx, eventlog.Warning, "a statement may have different effects on each node", slog.String("detail", "It depends on "+what+"."))
+}
+
+// chance is a value of a kind that differs between servers: of time the main
+// node's, of chance our own.
+func (s *Session) chance(c parser.Chance) (string, error) {
+	r := s.rep
+	switch c {
+	case parser.UUID:
+		var b [16]byte
+		rand.Read(b[:])
+		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+	case parser.Random:
+		return fmt.Sprint(math.Nextafter(mathrand.Float64(), 0)), nil
+	case parser.Now:
+		if r.now != "" {
+			return r.now, nil
+		}
+	}
+	if err := s.gather(); err != nil {
+		return "", err
+	}
+	const ask = "SELECT pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
+	rows, err := s.bid(r.main(), ask)
+	if err != nil {
+		return "", err
+	}
+	if r.open {
+		r.now = rows[0][0] + "+00"
+	}
+	return rows[0][c] + "+00", nil
+}
+
+// noteNames follows what SQL does to the names of prepared statements.
+func (s *Session) noteNames(v *parser.Verdict) {
+	r := s.rep
+	switch {
+	case v.Class == parser.Prepare && r.making != nil:
+		r.sql[v.Name] = r.making
+		r.making = nil
+	case v.Class == parser.Deallocate && v.Name != "":
+		delete(r.sql, v.Name)
+		delete(r.stmts, v.Name)
+		for _, known := range r.known {
+			delete(known, v.Name)
+		}
+	case v.Class == parser.Deallocate, v.Class == parser.Discard && (v.Name == "all" || v.Name == ""):
+		clear(r.sql)
+		for name := range r.stmts {
+			if name != "" {
+				delete(r.stmts, name)
+			}
+		}
+		for _, known := range r.known {
+			for name := range known {
+				if name != "" {
+					delete(known, name)
+				}
+			}
+		}
+	}
+}
+
+// teachAll prepares on all nodes what a statement of SQL, as EXECUTE, calls by a
+// name that the client knows from a Parse.
+func (s *Session) teachAll(v *parser.Verdict) error {
+	r := s.rep
+	if v.Class != parser.Execute && v.Class != parser.Deallocate || v.Name == "" {
+		return nil
+	}
+	st := r.stmts[v.Name]
+	if st == nil {
+		return nil
+	}
+	for _, c := range r.set {
+		if r.known[c][st.name] == st {
+			continue
+		}
+		if r.known[c][st.name] != nil {
+			c.Send(&pgproto3.Close{ObjectType: 'S', Name: st.name})
+		}
+		c.Write(st.frame)
+		c.SendRaw(wire.Sync, nil)
+		if _, err := s.took(c); err != nil {
+			return err
+		}
+		s.knows(c, st)
+	}
+	return nil
+}
+
+// Large objects by FunctionCall, as libpq does it.
+const (
+	oidLoCreat  = 957
+	oidLoCreate = 715
+)
+
+// largeObject makes a call of lo_creat() one of lo_create() with an OID that is free
+// on the main node, while lobj_lock_table is locked there.
+func (s *Session) largeObject(call []byte) ([]byte, error) {
+	if s.cfg.LobjLockTable == "" || len(call) < 4 || binary.BigEndian.Uint32(call) != oidLoCreat || len(s.rep.set) < 2 || s.rep.failed() {
+		return call, nil
+	}
+	main := s.rep.main()
+	name := strings.ReplaceAll(s.cfg.LobjLockTable, "\x00", "")
+	_, err := s.bid(main, "LOCK TABLE "+name+" IN SHARE ROW EXCLUSIVE MODE")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.bid(main, "SELECT coalesce(pg_catalog.max(oid::pg_catalog.int8), 16383) + 1 FROM pg_catalog.pg_largeobject_metadata")
+	if err != nil {
+		return nil, err
+	}
+	var oid uint32
+	if _, err := fmt.Sscan(rows[0][0], &oid); err != nil {
+		return nil, fmt.Errorf("OID of a large object: %w", err)
+	}
+	out := binary.BigEndian.AppendUint32(nil, oidLoCreate)
+	out = append(out, 0, 1, 0, 1, 0, 1) // one format, binary; one argument
+	out = binary.BigEndian.AppendUint32(out, 4)
+	out = binary.BigEndian.AppendUint32(out, oid)
+	return append(out, call[len(call)-2:]...), nil // the result's format
+}
