@@ -103,6 +103,7 @@ func (s *Session) auditMain(c *server) error {
 	}
 	s.settings.adopt(found)
 	c.applied = s.settings.seq
+	c.shared.murky = true
 	return nil
 }
 
@@ -113,7 +114,14 @@ func byValue(name, value string) setting {
 }
 
 // adopt makes what was found on the main server all that has been set.
+// The server does not list settings of a class of somebody's own (my.setting):
+// what is known of those stays.
 func (st *settings) adopt(found []setting) {
+	for _, l := range st.list {
+		if strings.Contains(l.name, ".") && !l.toDefault && !slices.ContainsFunc(found, func(f setting) bool { return f.name == l.name }) {
+			found = append(found, l)
+		}
+	}
 	st.list = st.list[:0]
 	st.unknown, st.doubted = false, false
 	st.seq++ // so that no other server counts as having it

@@ -365,8 +365,13 @@ func (s *Session) closeObject(size int) error {
 		}
 		return s.closeLocal(size)
 	} else if x.was != nil && s.travels(x.was) {
+		if ok, err := s.inOrder(size, nil); !ok {
+			return err // and the statement stays, as the Close is passed over
+		}
 		delete(s.stmts, x.was.name)
-		return s.closeLocal(size)
+		s.client.Skip(size)
+		s.heard = true
+		return s.client.Send(&pgproto3.CloseComplete{})
 	} else if x.was != nil {
 		// Servers other than the one told below keep it until the name is
 		// wanted again, see makeRoom.

@@ -49,8 +49,8 @@ func (s *Session) mend(c *server, x *expectation, frame []byte) error {
 	refusal, batch := append([]byte(nil), unalias(frame, st)...), s.pipe.batch
 	old := c.shared.copies[st.alias.id]
 	s.pipe.batch = nil
-	again := append([]expectation(nil), s.due.list...)
-	for i := range again[:s.due.head] {
+	again, head := append([]expectation(nil), s.due.list...), s.due.head
+	for i := range again[:head] {
 		again[i].skip = true // the client has had the answer
 	}
 	c.Skip(len(frame))
@@ -82,6 +82,13 @@ func (s *Session) mend(c *server, x *expectation, frame []byte) error {
 		if _, err := s.client.Write(refusal); err != nil {
 			return err
 		}
+	}
+	for _, x := range again[min(len(again), head):] { // was passed over
+		s.due.push(c, x)
+	}
+	s.takeBack(c)
+	for !s.due.empty() {
+		s.due.pop()
 	}
 	s.pipe.failed, s.pipe.skipping = true, false
 	s.router.Failed(0)

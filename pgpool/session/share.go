@@ -42,6 +42,7 @@ type sharing struct {
 // shared is what is known of a server connection that sessions have in turns.
 type shared struct {
 	holder  *Session // who has it
+	murky   bool     // it may have settings that it does not list: all are reset before the next use
 	foreign bool     // what it knows of sequences may be another session's
 	names   *Session // whose names those in server.stmts are
 	state   *state   // what its settings come to; nil: not known
@@ -411,9 +412,10 @@ func (s *Session) handOver(c *server) error {
 		return nil
 	}
 	c.shared.state = nil
-	if c.applied == s.settings.seq {
+	if c.applied == s.settings.seq && !c.shared.murky {
 		c.shared.state = s.settings.state(c.Node != s.main)
 	}
+	c.shared.murky = false
 	if c.Node == s.main {
 		s.noteTold(c)
 		if s.settings.undone {
