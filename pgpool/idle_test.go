@@ -51,7 +51,7 @@ func TestIdleClients(t *testing.T) {
 	before := held()
 	c.ask("connect", port, strconv.Itoa(n-100))
 	each := (held() - before) / int64(n-100)
-	t.Logf("%d bytes for each of %d idle clients and its server connection; %s in all", each, n, resident(t))
+	t.Logf("%d bytes for each of %d idle clients and its server connection; %d kB in all", each, n, resident(t, "self"))
 	if each > idleLimit {
 		t.Errorf("an idle client holds %d bytes, more than %d", each, idleLimit)
 	}
@@ -68,18 +68,19 @@ func held() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// resident is this process's memory as the kernel sees it.
-func resident(t testing.TB) string {
-	text, err := os.ReadFile("/proc/self/status")
+// resident is a process's memory as the kernel sees it: kB.
+func resident(t testing.TB, pid string) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			return strings.TrimSpace(kb)
-		}
+	_, rest, _ := strings.Cut(string(text), "\nVmRSS:")
+	var kb int
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Fatal(err)
 	}
-	return "unknown"
+	return kb
 }
 
 // crowd is a process that plays many clients, and their server.
