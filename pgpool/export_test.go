@@ -10,11 +10,12 @@ import (
 
 // What the tests look at from within.
 
-func (s *Server) Idle() []backend.Idle        { return s.pool.List() }
-func (s *Server) DrainPool()                  { s.pool.Drain(-1) }
-func (s *Server) Shares() []backend.ShareView { return s.pool.Shares(time.Now()) }
-func (s *Server) Slots() *session.Table       { return s.shared.Slots }
-func (s *Server) Snapshot() *cluster.Snapshot { return s.owner.Now() }
+func (s *Server) Idle() []backend.Idle           { return s.pool.List() }
+func (s *Server) DrainPool()                     { s.pool.Drain(-1) }
+func (s *Server) Shares() []backend.ShareView    { return s.pool.Shares(time.Now()) }
+func (s *Server) Slots() *session.Table          { return s.shared.Slots }
+func (s *Server) Snapshot() *cluster.Snapshot    { return s.owner.Now() }
+func (s *Server) Health(node int) cluster.Health { return s.owner.Health(node) }
 
 // Held tells whether new clients are kept waiting.
 func (s *Server) Held() bool {

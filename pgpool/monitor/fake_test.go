@@ -482,14 +482,14 @@ func TestApplicationName(t *testing.T) {
 func TestUnanswered(t *testing.T) {
 	_, dialErr := net.Dial("tcp", "127.0.0.1:1")
 	ctx := context.Background()
-	for _, err := range []error{sent("57P03"), sent("57P01"), io.EOF, io.ErrUnexpectedEOF, dialErr, refusedErr,
+	for _, err := range []error{sent("57P03"), sent("57P02"), io.EOF, io.ErrUnexpectedEOF, dialErr, refusedErr,
 		fmt.Errorf("node 1: %w", syscall.ECONNRESET), os.ErrDeadlineExceeded, context.DeadlineExceeded,
 		&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}} {
 		if unanswered(ctx, err) == nil {
 			t.Errorf("%v is an answer", err)
 		}
 	}
-	for _, err := range []error{sent("28P01"), sent("28000"), sent("53300"), sent("3D000"), sent("42501"), errors.New("no password for SCRAM")} {
+	for _, err := range []error{sent("28P01"), sent("28000"), sent("53300"), sent("57P01"), sent("3D000"), sent("42501"), errors.New("no password for SCRAM")} {
 		if unanswered(ctx, err) != nil {
 			t.Errorf("%v is no answer", err)
 		}

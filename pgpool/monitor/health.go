@@ -93,7 +93,7 @@ func (p *prober) checkOnce(ctx context.Context) {
 var errTimeout = errors.New("no answer")
 
 // check makes one attempt. It is nil if a server answered, whatever it said
-// to our login.
+// to our login. If it lets us in and cuts the connection, another one decides.
 func (p *prober) check(ctx context.Context, n *cluster.Node) error {
 	c := p.m.opts.Config()
 	if err := downRequested(c, p.id); err != nil {
@@ -114,20 +114,27 @@ func (p *prober) check(ctx context.Context, n *cluster.Node) error {
 	if h.User == "" {
 		return ping(dial, n)
 	}
-	conn, err := p.connect(dial, n, h)
-	if err != nil {
-		if why := unanswered(dial, err); why != nil {
-			return why
+	var err error
+	for range connections {
+		var conn Conn
+		if conn, err = p.connect(dial, n, h); err != nil {
+			if why := unanswered(dial, err); why != nil {
+				return why
+			}
+			p.healthLogin.say(n, "health_check", h.User, err)
+			return nil
 		}
-		p.healthLogin.say(n, "health_check", h.User, err)
-		return nil
+		_, err = conn.Ask(ctx, "SELECT 1")
+		conn.Close()
+		if err == nil {
+			p.healthLogin.clear()
+			return nil
+		}
+		if ctx.Err() != nil || !cut(err) {
+			break
+		}
 	}
-	defer conn.Close()
-	if _, err = conn.Ask(ctx, "SELECT 1"); err != nil {
-		return unanswered(ctx, err)
-	}
-	p.healthLogin.clear()
-	return nil
+	return unanswered(ctx, err)
 }
 
 // connect logs in for a health check. Where no database is configured, one of

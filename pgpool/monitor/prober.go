@@ -182,7 +182,7 @@ func (p *prober) probe(ctx context.Context) outcome {
 		p.drop()
 	}
 	if p.conn != nil {
-		if out, ok := p.ask(ctx); ok {
+		if out, err := p.ask(ctx); err == nil || ctx.Err() != nil {
 			return out
 		}
 	}
@@ -190,16 +190,20 @@ func (p *prober) probe(ctx context.Context) outcome {
 		out.err = ping(ctx, n)
 		return out
 	}
-	conn, err := p.m.opts.Connect(ctx, *n, l.user, l.password, l.database)
-	if err != nil {
-		if out.err = unanswered(ctx, err); out.err == nil {
-			p.srLogin.say(n, l.setting, l.user, err)
+	for range connections {
+		conn, err := p.m.opts.Connect(ctx, *n, l.user, l.password, l.database)
+		if err != nil {
+			if out.err = unanswered(ctx, err); out.err == nil {
+				p.srLogin.say(n, l.setting, l.user, err)
+			}
+			return out
 		}
-		return out
+		p.conn, p.key = conn, l.key()
+		p.addrs = lookup(ctx, n.Host)
+		if out, err = p.ask(ctx); err == nil || ctx.Err() != nil || !cut(err) {
+			break
+		}
 	}
-	p.conn, p.key = conn, l.key()
-	p.addrs = lookup(ctx, n.Host)
-	out, _ = p.ask(ctx)
 	switch {
 	case out.refused != nil:
 		p.srLogin.say(n, l.setting, l.user, out.refused)
@@ -210,20 +214,20 @@ func (p *prober) probe(ctx context.Context) outcome {
 }
 
 // ask puts the questions over the open connection and drops it if it fails.
-// It reports false if a new connection may do better.
-func (p *prober) ask(ctx context.Context) (outcome, bool) {
+// The outcome of a failure counts if no new connection can do better.
+func (p *prober) ask(ctx context.Context) (outcome, error) {
 	out := outcome{node: p.id}
 	facts, d, err := ask(ctx, p.conn)
 	if err == nil {
 		d.addrs = p.addrs
 		out.facts, out.detail = facts, d
-		return out, true
+		return out, nil
 	}
 	p.drop()
 	if out.err = unanswered(ctx, err); out.err == nil {
 		out.refused = err
 	}
-	return out, ctx.Err() != nil
+	return out, err
 }
 
 func (p *prober) drop() {

@@ -26,7 +26,9 @@ func sqlState(err error) string {
 	return ""
 }
 
-// States in which a server answers but serves nobody.
+// States in which a server answers but serves nobody; but the first is no evidence of
+// that: pg_terminate_backend ends a single connection with it, and a server that does
+// stop meets the next one with the last, or not at all.
 const (
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
@@ -38,7 +40,7 @@ const (
 func unanswered(ctx context.Context, err error) error {
 	switch sqlState(err) {
 	case "":
-	case adminShutdown, crashShutdown, cannotConnectNow:
+	case crashShutdown, cannotConnectNow:
 		return err
 	default:
 		return nil
@@ -55,6 +57,20 @@ func unanswered(ctx context.Context, err error) error {
 	}
 	return nil
 }
+
+// cut reports whether err, of a question, is the end of the connection and not
+// what the server thinks of the question.
+func cut(err error) bool {
+	switch sqlState(err) {
+	case "", adminShutdown, crashShutdown:
+		return true
+	}
+	return false
+}
+
+// connections is how many a server may let in and cut before we conclude anything
+// from it: whoever ends connections may end ours, too.
+const connections = 3
 
 // cause is the reason to show, without the port numbers of the moment.
 func cause(err error) string {
