@@ -135,6 +135,7 @@ func TestReplicatedStatements(t *testing.T) {
 				t.Errorf("%s rows", got)
 			}
 			r.all("select id, v, ts, d from t where id < 9000 order by id")
+			r.cancels()
 		})
 	}
 }

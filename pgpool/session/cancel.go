@@ -23,7 +23,7 @@ type cancelKey struct {
 // its server: it would cancel that one's statement.
 type cancels struct {
 	mu      sync.Mutex
-	running *server // where a statement runs now
+	running []*server // where a statement runs now
 	flying  int
 	over    bool
 }
@@ -65,11 +65,23 @@ func (s *Session) flying() bool {
 	return s.flight.flying > 0
 }
 
-// running marks c as the server that a cancel request is meant for; nil, none.
-func (s *Session) running(c *server) {
+// running marks the servers that a cancel request is meant for.
+func (s *Session) running(on ...*server) {
 	s.flight.mu.Lock()
-	s.flight.running = c
+	s.flight.running = append(s.flight.running[:0], on...)
 	s.flight.mu.Unlock()
+}
+
+// ran takes back running and waits for the requests that are on their way, lest
+// they hit a statement of ours that follows.
+func (s *Session) ran() error {
+	s.running()
+	for s.flying() {
+		if err := s.task.WaitFor(func() bool { return !s.flying() }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cancel carries out a request. As PostgreSQL, it says nothing to whoever asks.
@@ -84,18 +96,29 @@ func (sh *Shared) cancel(k wire.CancelKey) {
 	found.cancelRunning()
 }
 
-// cancelRunning has the server of the running statement cancel it. Safe for all
+// cancelRunning has the servers of the running statement cancel it. Safe for all
 // goroutines.
 func (s *Session) cancelRunning() {
 	s.flight.mu.Lock()
-	c := s.flight.running
-	if c == nil || s.flight.over {
+	if s.flight.over {
 		s.flight.mu.Unlock()
 		return
 	}
-	s.flight.flying++
-	var target *backend.Conn = c.Conn
+	targets := make([]*backend.Conn, len(s.flight.running))
+	for i, c := range s.flight.running {
+		targets[i] = c.Conn
+	}
+	s.flight.flying += len(targets)
 	s.flight.mu.Unlock()
+	var all sync.WaitGroup
+	for _, target := range targets {
+		all.Go(func() { s.cancelOn(target) })
+	}
+	all.Wait()
+}
+
+// cancelOn carries out a request on one server.
+func (s *Session) cancelOn(target *backend.Conn) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelLimit)
 	err := target.Cancel(ctx)
 	stop()

@@ -88,7 +88,7 @@ func (s *Session) relay() error {
 	c := s.due.server
 	s.pipe.ahead = 0
 	s.running(c)
-	defer s.running(nil)
+	defer s.running()
 	for !s.due.empty() {
 		if c.Owed() > 0 {
 			if c.Buffered() == 0 {

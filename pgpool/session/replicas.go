@@ -239,13 +239,14 @@ func (s *Session) endBlock() {
 // ones.
 const own = "pgpool"
 
-// put composes statements of our own. took reads the answers.
+// put composes statements of our own. took reads the answers. One that fails leaves
+// its prepared statement behind, so that is closed first.
 func (s *Session) put(c *server, statements ...string) {
 	for _, sql := range statements {
 		if s.marks.loud {
 			s.record(c, "", []byte(sql))
 		}
-		c.Send(&pgproto3.Parse{Name: own, Query: sql}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own},
+		c.Send(&pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Parse{Name: own, Query: sql}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own},
 			&pgproto3.Execute{Portal: own}, &pgproto3.Close{ObjectType: 'P', Name: own}, &pgproto3.Close{ObjectType: 'S', Name: own})
 	}
 	c.SendRaw(wire.Sync, nil)

@@ -176,11 +176,12 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 	sum := sums(v, a.text)
 	s.count(main, v)
 	main.note([]byte(a.text))
+	s.running(main)
+	defer s.running()
 	wants, err := s.fire(main, a)
 	if err != nil {
 		return false, err
 	}
-	s.running(main)
 	heard := make(map[*server]outcome, len(r.set))
 	said, err := s.hear(main, &wants, true, sum)
 	var data *spool
@@ -189,8 +190,10 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 		defer data.close()
 		said, err = s.copyToMain(main, wants, said, data)
 	}
-	s.running(nil)
 	if err != nil {
+		return false, s.mainLost(main, err, v)
+	}
+	if err := s.ran(); err != nil {
 		return false, s.mainLost(main, err, v)
 	}
 	heard[main] = said
@@ -198,6 +201,9 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 		return false, nil
 	}
 	owing := make(map[*server][]want, len(r.set))
+	if r.open { // else it is done on the main node for good, and must be on the others
+		s.running(r.others()...)
+	}
 	for _, c := range slices.Clone(r.others()) {
 		s.count(c, v)
 		c.note([]byte(a.text))
@@ -229,6 +235,16 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 			continue
 		}
 		heard[c] = got
+	}
+	if err := s.ran(); err != nil {
+		return false, err
+	}
+	if r.open && said.said == nil {
+		for _, c := range r.others() {
+			if word := heard[c].said; word != nil && passing(word) {
+				return false, word
+			}
+		}
 	}
 	if err := s.judge(a.text, heard, v, !r.open && lasts(v)); err != nil {
 		return false, err
@@ -294,6 +310,18 @@ func (s *Session) repeats(word *wire.Error, v *parser.Verdict) bool {
 	}
 	switch class {
 	case "21", "22", "23", "27", "2F", "38", "39", "44", "P0":
+		return true
+	}
+	return false
+}
+
+// passing tells whether an error has to do with when a statement ran, and not with
+// the data that it found: the client asked for its end, or it had to wait for
+// somebody. A block that fails of it on one node has failed on all, as nothing of it
+// is committed.
+func passing(word *wire.Error) bool {
+	switch word.Code {
+	case "57014", "55P03", "40P01", "40001":
 		return true
 	}
 	return false
@@ -429,8 +457,9 @@ func committed(a outcome) outcome {
 	return outcome{kinds: []byte("E"), said: a.said}
 }
 
+// ownWants are the replies to one statement that was put.
 func ownWants() []want {
-	return []want{{kind: wire.Parse, skip: true}, {kind: wire.Bind, skip: true}, {kind: wire.Execute, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Sync}}
+	return []want{{kind: wire.Close, skip: true}, {kind: wire.Parse, skip: true}, {kind: wire.Bind, skip: true}, {kind: wire.Execute, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Sync}}
 }
 
 // split is the end of a session that was lost in the middle of a commit: the main
@@ -592,7 +621,9 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 	if err == nil {
 		said, err = s.hear(c, &wants, true, false)
 	}
-	s.running(nil)
+	if stopped := s.ran(); err == nil {
+		err = stopped
+	}
 	if bad, lost := errors.AsType[*backend.Error](err); lost && bad.Node == c.Node && c.Node != s.main && !shut && before == s.client.Sent()+uint64(s.client.Unsent()) {
 		return s.readAgain(c, a, err)
 	}

@@ -63,7 +63,7 @@ func (s *Session) relation(name string) (*relation, error) {
 		return nil, err
 	}
 	main := r.main()
-	main.Send(&pgproto3.Parse{Name: own, Query: askTable, ParameterOIDs: []uint32{oidText}}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own, Parameters: [][]byte{[]byte(name)}},
+	main.Send(&pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Parse{Name: own, Query: askTable, ParameterOIDs: []uint32{oidText}}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own, Parameters: [][]byte{[]byte(name)}},
 		&pgproto3.Execute{Portal: own}, &pgproto3.Close{ObjectType: 'P', Name: own}, &pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Sync{})
 	rows, err := s.took(main)
 	if no, ok := errors.AsType[*backend.Refusal](err); ok && strings.HasPrefix(no.Said.Code, "42") {
@@ -163,7 +163,9 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	s.running(main)
 	s.put(main, append(locks, state...)...)
 	rows, err := s.took(main)
-	s.running(nil)
+	if err := s.ran(); err != nil {
+		return err
+	}
 	if err != nil || len(state) == 0 {
 		return err
 	}
