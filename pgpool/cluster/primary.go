@@ -177,6 +177,13 @@ func (t *turn) assumed() *Node {
 // exclude keeps a node out that answers but does not belong to the primary. A
 // standby in use may take its time to follow a new primary; one that comes back
 // must have done so.
+//
+// It is not asked from whom it receives: one fed from an archive has no WAL
+// receiver and one that cascades has another standby for its sender, by right, and
+// the sender's address need not be the one under which we know the primary. What
+// matters to who reads is that it has what was written: one that receives nothing
+// falls behind, and delay_threshold or delay_threshold_by_time keeps reads away
+// from it, as from any that lags (see measured and arrears).
 func (t *turn) exclude(n *Node, winner *Node, system string) {
 	was := n.Usable()
 	n.Excluded = ""

@@ -128,12 +128,29 @@ func (t *turn) probed(ev Probed) {
 		n.Suspect = false
 		return
 	}
+	if n.Reach == Unreachable && ev.Facts.Role == Standby {
+		t.arrears(n, ev.Facts.Position)
+	}
 	n.Reach, n.Failing, n.Suspect, n.Quarantined = Reachable, time.Time{}, false, false
 	n.PgRole = ev.Facts.Role
 	n.Version = ev.Facts.Version
 	n.SystemID = ev.Facts.SystemID
 	n.Timeline = ev.Facts.Timeline
 	n.Position = ev.Facts.Position
+}
+
+// arrears is the delay of a standby that comes back until it is measured, so that
+// it is not read as if it were where it was when it went away: what it lacks of
+// what the primary had at its last probe, for as long as it was away.
+func (t *turn) arrears(n *Node, position uint64) {
+	p := t.next.Node(t.next.Primary)
+	if p == nil || position == 0 || t.rules.Config.SrCheckPeriod == 0 { // it would never be measured
+		return
+	}
+	n.Lag, n.LagTime = 0, 0
+	if p.Position > position && !n.Failing.IsZero() {
+		n.Lag, n.LagTime = int64(p.Position-position), t.rules.Now.Sub(n.Failing)
+	}
 }
 
 func (t *turn) probeFailed(ev ProbeFailed) {

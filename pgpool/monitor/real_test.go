@@ -381,6 +381,11 @@ func TestRawMode(t *testing.T) {
 	w.owner.Submit(cluster.Suspected{Node: 0, Cause: errors.New("reset")})
 	w.wait("the next as main", func(s *cluster.Snapshot) bool { return s.Main == 1 && s.Primary == 1 })
 	c.Must(c.Nodes[0].Start())
+	s := w.wait("the first answers", func(s *cluster.Snapshot) bool { return s.Nodes[0].Reach == cluster.Reachable })
+	if s.Usable(0) || s.Main != 1 { // what was written meanwhile is missing from it
+		t.Error(show(s))
+	}
+	w.owner.Submit(cluster.Attach{Node: 0})
 	w.wait("the first again", func(s *cluster.Snapshot) bool { return s.Main == 0 })
 }
 
