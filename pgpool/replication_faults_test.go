@@ -3,8 +3,11 @@ package pgpool_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgpool-go/tools/testcluster"
 )
 
 // cancels: a cancel request reaches a statement on whatever node it runs, and
@@ -81,5 +84,118 @@ func (r *replicated) cancels() {
 	}
 	if got := r.all("select v from slow where id = 1"); got != "7" {
 		t.Errorf("v is %q", got)
+	}
+}
+
+// twoPhase: a transaction is prepared on all nodes or on none.
+func (r *replicated) twoPhase() {
+	t, p := r.t, r.plain()
+	prepared := func(want string) {
+		t.Helper()
+		if got := r.all("select gid from pg_prepared_xacts order by gid"); got != want {
+			t.Errorf("prepared are %q, not %q", got, want)
+		}
+	}
+	p.must("create table twice (id int primary key)")
+	p.must("begin; insert into twice values (1); prepare transaction 'a'")
+	p.must("begin; insert into twice values (2); prepare transaction 'b'")
+	prepared("a\nb")
+	p.must("commit prepared 'a'")
+	p.must("rollback prepared 'b'")
+	p.must("begin; insert into twice values (3); rollback")
+	prepared("")
+	if _, err := r.nodes[1].Exec("begin; select 1; prepare transaction 'c'"); err != nil {
+		t.Fatal(err)
+	}
+	var said *pgconn.PgError
+	if _, err := p.run("begin; insert into twice values (4); prepare transaction 'c'"); !errors.As(err, &said) || said.Severity != "FATAL" {
+		t.Errorf("a name that another node has: %v", err)
+	}
+	if got, err := r.nodes[0].Exec("select gid from pg_prepared_xacts"); err != nil || got != "" {
+		t.Errorf("the main node has kept %q, %v", got, err)
+	}
+	r.plain().must("insert into twice values (5)")
+	if got := r.all("select id from twice order by id"); got != "1\n5" {
+		t.Errorf("rows are %q", got)
+	}
+}
+
+// mismatches: what was made different behind our back is found out when it is
+// written to. Nothing is committed anywhere; or, with detach, the node in the wrong
+// is left out.
+func (r *replicated) mismatches(detach bool) {
+	t := r.t
+	p := r.pcpTools()
+	r.plain().must("create table differs (id int primary key, v int); insert into differs values (1, 0), (2, 0)")
+	mustOn := func(node int, sql string) {
+		t.Helper()
+		if _, err := r.nodes[node].Exec(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func() string { return strings.Fields(p.run("node_info 1").stdout)[4] }
+	for _, c := range []struct{ words, apart, write string }{
+		{"difference of the number", "delete from differs where id = 2", "update differs set v = v + 1"},
+		{"kind mismatch", "insert into differs values (3, 0)", "insert into differs values (3, 5)"},
+	} {
+		mustOn(1, c.apart)
+		before, err := r.nodes[0].Exec("select * from differs order by id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.plain().run(c.write)
+		after, _ := r.nodes[0].Exec("select * from differs order by id")
+		if !strings.Contains(r.Log.String(), c.words) {
+			t.Errorf("the log does not say %q", c.words)
+		}
+		if !detach {
+			var said *pgconn.PgError
+			if !errors.As(err, &said) || said.Severity != "FATAL" || !strings.Contains(said.Message, c.words) || after != before {
+				t.Errorf("%s: %v, the main node has %q", c.write, err, after)
+			}
+			mustOn(1, "delete from differs")
+			mustOn(0, "delete from differs")
+			r.plain().must("insert into differs values (1, 0), (2, 0)")
+			if got := status(); got != "up" {
+				t.Errorf("node 1 is %s", got)
+			}
+			continue
+		}
+		if err != nil || after == before {
+			t.Errorf("%s: %v, the main node has %q", c.write, err, after)
+		}
+		if got := status(); got != "down" {
+			t.Errorf("node 1 is %s", got)
+		}
+		mustOn(1, "delete from differs")
+		mustOn(0, "delete from differs")
+		p.done("attach_node 1")
+		eventually(t, "node 1 is used again", func() bool { return status() == "up" })
+		r.plain().must("insert into differs values (1, 0), (2, 0)")
+	}
+	r.all("select * from differs order by id")
+}
+
+// mainLost: when the main node dies in the middle of a transaction nothing of it is
+// left, and the next node takes over.
+func (r *replicated) mainLost() {
+	t, p := r.t, r.plain()
+	p.must("create table survivor (id int primary key)")
+	p.must("begin; insert into survivor values (1)")
+	r.Must(r.nodes[0].Kill())
+	if _, err := p.run("insert into survivor values (2); commit"); err == nil {
+		t.Error("the transaction goes on without its main node")
+	}
+	eventually(t, "the next node takes over", func() bool {
+		c, err := pgconn.Connect(t.Context(), r.URL(testcluster.Superuser, "postgres"))
+		if err != nil {
+			return false
+		}
+		defer c.Close(t.Context())
+		_, err = c.Exec(t.Context(), "insert into survivor values (3)").ReadAll()
+		return err == nil
+	})
+	if got, err := r.nodes[1].Exec("select id from survivor"); err != nil || got != "3" {
+		t.Errorf("left is %q, %v", got, err)
 	}
 }

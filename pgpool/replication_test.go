@@ -70,7 +70,8 @@ func (r *replicated) all(sql string) string {
 func TestReplicatedStatements(t *testing.T) {
 	for _, mode := range []string{"native_replication", "snapshot_isolation"} {
 		t.Run(mode, func(t *testing.T) {
-			r := replicate(t, 2, mode)
+			detach := mode == "snapshot_isolation" // one mode by one way, the other by the other
+			r := replicate(t, 2, mode, fmt.Sprintf("replication_stop_on_mismatch = %t", detach), fmt.Sprintf("failover_if_affected_tuples_mismatch = %t", detach))
 			p := r.plain()
 			p.must("create table t (id serial primary key, v int, ts timestamptz default now(), d date default current_date + 1, u uuid default gen_random_uuid())")
 			p.must("insert into t(v) values (1), (2)")
@@ -136,6 +137,9 @@ func TestReplicatedStatements(t *testing.T) {
 			}
 			r.all("select id, v, ts, d from t where id < 9000 order by id")
 			r.cancels()
+			r.twoPhase()
+			r.mismatches(detach)
+			r.mainLost()
 		})
 	}
 }
