@@ -36,12 +36,15 @@ const pinned = `SET search_path = pg_catalog, pg_temp`
 
 // asked is understood by PostgreSQL 12 and later. The timeline of a primary is
 // that of the segment it writes: the control file learns of a promotion only
-// at the next checkpoint.
+// at the next checkpoint. That of a standby is what its WAL receiver tells those
+// who may know; else the control file has it as of the last restartpoint, or of
+// the last flush if that is newer.
 const asked = `SELECT pg_is_in_recovery(),
 	current_setting('server_version_num'),
 	(SELECT system_identifier FROM pg_control_system()),
 	CASE WHEN pg_is_in_recovery()
-		THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))::text
+		THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
+			FROM pg_control_checkpoint() c, pg_control_recovery() r))::text
 		ELSE ltrim(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), '0') END,
 	pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0'),
 	extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),

@@ -357,7 +357,7 @@ func TestDownRequest(t *testing.T) {
 }
 
 func TestUnprivilegedUser(t *testing.T) {
-	c := testcluster.New(t, testcluster.Options{Standbys: 1})
+	c := testcluster.New(t, testcluster.Options{Standbys: 2})
 	c.MustExec(0, "create role joe login")
 	c.MustExec(0, "alter role joe set search_path = evil, pg_catalog")
 	c.MustExec(0, "create schema evil; grant usage on schema evil to public; create function evil.pg_is_in_recovery() returns bool language sql as 'select true'")
@@ -367,6 +367,14 @@ func TestUnprivilegedUser(t *testing.T) {
 	if n := s.Nodes[1]; n.Timeline != 1 || n.SystemID == "" || n.PgRole != cluster.Standby {
 		t.Errorf("standby: %+v", n)
 	}
+	// and that a standby has followed, though its WAL receiver tells him nothing
+	c.Must(c.Nodes[0].Kill())
+	c.Must(c.Nodes[1].Promote())
+	w.wait("the new primary", primary(1))
+	c.Must(c.Nodes[2].Follow(c.Nodes[1]))
+	c.MustExec(1, "create table gone ()")
+	c.MustExec(1, "drop table gone") // is flushed where it is replayed
+	w.wait("the follower", func(s *cluster.Snapshot) bool { return s.Usable(2) && s.Nodes[2].Timeline == 2 })
 }
 
 func TestRawMode(t *testing.T) {
