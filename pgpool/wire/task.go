@@ -2,7 +2,9 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,22 +153,32 @@ func (t *Task) Wake() {
 	}
 }
 
-// Block runs f, which may block, without holding up other tasks.
+// Block runs f, which may block, without holding up other tasks. A panic of f is one
+// of the task.
 func (t *Task) Block(f func()) {
 	if t.co == nil {
 		f()
 		return
 	}
 	var done atomic.Bool
+	var failed error
 	t.loop.away++
 	defer func() { t.loop.away-- }()
 	go func() {
+		defer func() {
+			if p := recover(); p != nil { // which would end the process here
+				failed = fmt.Errorf("%v\n%s", p, debug.Stack())
+			}
+			done.Store(true)
+			t.Wake()
+		}()
 		f()
-		done.Store(true)
-		t.Wake()
 	}()
 	for !done.Load() {
 		t.park()
+	}
+	if failed != nil {
+		panic(failed)
 	}
 }
 
