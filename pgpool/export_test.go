@@ -17,6 +17,9 @@ func (s *Server) Slots() *session.Table          { return s.shared.Slots }
 func (s *Server) Snapshot() *cluster.Snapshot    { return s.owner.Now() }
 func (s *Server) Health(node int) cluster.Health { return s.owner.Health(node) }
 
+// Trip has every session panic that asks for SHOW POOL_WATCHDOG from now on.
+func (s *Server) Trip(over any) { s.shared.Watchdog = func() [][]string { panic(over) } }
+
 // Held tells whether new clients are kept waiting.
 func (s *Server) Held() bool {
 	s.gate.mu.Lock()

@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"pgpool-go/conf"
+	"pgpool-go/pcp"
 	"pgpool-go/pgpool/auth"
+	"pgpool-go/pgpool/session"
 	"pgpool-go/tools/testcluster"
 )
 
@@ -78,6 +80,15 @@ func TestHostileNames(t *testing.T) {
 		}
 	})
 
+	// hidden fails if a text has a secret in it.
+	hidden := func(t *testing.T, shown string) {
+		t.Helper()
+		for _, secret := range []string{password, phrase, conf.Encrypt([]byte(phrase), password), auth.StoredMD5(password, "dora")[3:], verifier, strings.Split(verifier, "$")[2]} {
+			if i := strings.Index(shown, secret); i >= 0 {
+				t.Errorf("a secret is shown: ...%.200q", shown[max(0, i-100):])
+			}
+		}
+	}
 	t.Run("secrets", func(t *testing.T) {
 		for _, user := range []string{"carol", "dora"} {
 			for _, p := range []string{password, "wrong-" + password} {
@@ -106,11 +117,52 @@ func TestHostileNames(t *testing.T) {
 			}
 		}
 		r.Close()
-		for _, secret := range []string{password, phrase, conf.Encrypt([]byte(phrase), password), auth.StoredMD5(password, "dora")[3:], verifier, strings.Split(verifier, "$")[2]} {
-			if i := strings.Index(shown, secret); i >= 0 {
-				t.Errorf("a secret is shown: ...%.200q", shown[max(0, i-100):])
+		hidden(t, shown)
+	})
+
+	t.Run("secrets and the administrative port", func(t *testing.T) {
+		p := f.pcpTools()
+		shown := ""
+		for _, command := range []string{"pool_status", "node_count", "node_info -v -a", "health_check_stats -v 1", "proc_count -v", "proc_info -v -a", "watchdog_info -v",
+			"reload_config", "attach_node 9", "detach_node 9", "promote_node 9", "recovery_node 1"} {
+			s := p.as("original", "admin", "secret", command)
+			if s.stdout+s.stderr == "" {
+				t.Errorf("%s says nothing", command)
+			}
+			shown += s.stdout + s.stderr
+		}
+		if !strings.Contains(shown, "health_check_user") {
+			t.Error("the settings were not shown")
+		}
+		account := pcp.HashPassword("secret") // as pcp.conf has it, and that is as good as the word
+		for _, known := range []string{"admin", "another"} {
+			shown += p.as("original", known, "wrong-"+account, "node_count").stderr
+		}
+		shown += f.Log.String()
+		hidden(t, shown)
+		if strings.Contains(shown, account) {
+			t.Error("a password of pcp.conf is shown")
+		}
+	})
+
+	t.Run("secrets and a panic", func(t *testing.T) {
+		entry := conf.ParseSecret(password, nil)
+		f.Server.Trip(fmt.Sprintf("tripped %v %+v %#v", entry, session.Credential(entry), session.Credential(entry)))
+		for _, user := range []string{"carol", "dora"} {
+			dsn := fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres user=%s password=%s sslmode=disable", f.Port, user, password)
+			before := strings.Count(f.Log.String(), "panic: tripped")
+			if got := f.psql(dsn, "show pool_watchdog"); !strings.Contains(got, "internal error of the proxy") || strings.Contains(got, "tripped") {
+				t.Errorf("%s is told %q", user, got)
+			}
+			eventually(t, "the log tells of the panic and where it was", func() bool {
+				log := f.Log.String()
+				return strings.Count(log, "panic: tripped") > before && strings.Contains(log, "session.go")
+			})
+			if got := f.psql(dsn, "select current_user"); got != user {
+				t.Errorf("the next session of %s: %q", user, got)
 			}
 		}
+		hidden(t, f.Log.String())
 	})
 
 	t.Run("cancel requests", func(t *testing.T) {
