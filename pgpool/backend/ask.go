@@ -78,10 +78,10 @@ func (c *Conn) ask(sql string, args []string) ([][]string, error) {
 	err := c.Send(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{Parameters: params}, &pgproto3.Execute{},
 		&pgproto3.Close{ObjectType: 'S'}, // or a session that borrows the connection might find it
 		&pgproto3.Sync{})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = c.Flush()
 	}
-	if err := c.Flush(); err != nil {
+	if err != nil {
 		c.tainted = true
 		return nil, err
 	}

@@ -294,7 +294,8 @@ func sum(name, value []byte) uint64 {
 
 // Taint says that the state of the connection is in doubt: it will be closed,
 // never lent again.
-func (c *Conn) Taint() { c.tainted = true }
+func (c *Conn) Taint()        { c.tainted = true }
+func (c *Conn) Tainted() bool { return c.tainted }
 
 // Born is when the connection was dialled, Uses how many sessions it served
 // before this one.

@@ -120,6 +120,9 @@ func (s *Share) Borrow(t *Turn, now time.Time, patient bool) bool {
 		s.waits.Store(int32(len(s.queue)))
 	}
 	s.mu.Unlock()
+	if old != nil { // there were more than there may be now
+		old.Bye()
+	}
 	return false
 }
 

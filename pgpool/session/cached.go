@@ -442,6 +442,7 @@ func (s *Session) cachedPipeline() (bool, error) {
 		old.server, old.local = nil, nil
 	}
 	s.client.Skip(p.size)
+	s.batch.end() // its first message is all that was kept of it
 	if err := s.glance(nil); err != nil {
 		return true, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
@@ -203,6 +204,15 @@ func (s *Session) follow() error {
 // statement shall find it.
 func (s *Session) ready(node int) (*server, error) {
 	c := s.conns[node]
+	if c != nil && c.Tainted() && (c != s.due.server || s.due.empty()) {
+		// A question of our own was not answered in time: what comes next from there
+		// would be taken for the answer to the client's statement.
+		if s.tx.open && (node == s.main || c == s.tx.reader) || slices.Contains(s.pipe.touched, c) {
+			return nil, &backend.Error{Node: node, Err: errors.New("a question to it has not been answered")}
+		}
+		s.drop(c)
+		c = nil
+	}
 	if c != nil && node == s.main && c != s.due.server && c.Stirred() {
 		// Perhaps its end: had the client waited a moment it would know by now.
 		if err := s.unasked(c); err != nil {
@@ -308,14 +318,18 @@ func (s *Session) converse(c *server) error { return s.converseTo(c, wire.ReadyF
 
 // converseTo does so up to another message, which a Flush behind what is composed
 // brings about. An error comes in its place, and then the server waits for Sync.
+// Whatever else goes wrong leaves an answer under way that nobody waits for: the
+// connection must not go to anybody then.
 func (s *Session) converseTo(c *server, last byte) error {
 	if err := c.Flush(); err != nil {
+		c.Taint()
 		return err
 	}
 	var refused error
 	for {
 		typ, body, err := s.frame(c)
 		if err != nil {
+			c.Taint()
 			return err
 		}
 		size := 5 + len(body)

@@ -93,11 +93,11 @@ func (sh *Shared) Serve(task *wire.Task, client *wire.Conn, over func()) {
 	s := &Session{Shared: sh, task: task, client: client, over: over, main: -1, rnd: rand.Float64, log: sh.Log}
 	s.watch = s.watching[:0]
 	s.host, s.port = peer(client)
+	task.Next(func(*wire.Task) { s.talk(s.goOn) }) // before others know the task, and may wake it
 	sh.enter(task)
 	client.Mark(func(err error) error { return &ClientGone{err} })
 	client.Attach(s.task)
 	s.setConfig(sh.Config())
-	task.Next(func(*wire.Task) { s.talk(s.goOn) })
 	s.talk(s.run)
 }
 
@@ -307,11 +307,11 @@ func (s *Session) rest() error {
 	if err != nil {
 		return err
 	}
-	if !news {
+	s.refresh() // a reload that came before the client's next message counts for it
+	if !news && !s.leftover() {
 		s.task.Rest()
 		return errResting
 	}
-	s.refresh() // a reload that came before the client's next message counts for it
 	for _, c := range s.conns {
 		if c != nil && c.Stirred() {
 			if err := s.unasked(c); err != nil {
@@ -320,6 +320,17 @@ func (s *Session) rest() error {
 		}
 	}
 	return nil
+}
+
+// leftover tells whether a server's words have come behind the end of an answer, in
+// one piece with it: no event will tell of them.
+func (s *Session) leftover() bool {
+	for _, c := range s.conns {
+		if c != nil && c.errands == 0 && c.Buffered() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // linger is idle in the middle of a pipeline. A server speaks up there if it has met

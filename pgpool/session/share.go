@@ -232,8 +232,11 @@ func (s *Session) occupy(c *backend.Conn) error {
 	if c.Node != s.main {
 		return nil
 	}
-	s.knowDefaults(srv)
-	if err := s.learnHidden(srv); err != nil {
+	err := s.knowDefaults(srv)
+	if err == nil {
+		err = s.learnHidden(srv)
+	}
+	if err != nil {
 		c.Taint()
 		s.drop(srv)
 		return err
@@ -288,20 +291,23 @@ func (s *Session) ownNames(c *server) error {
 
 // knowDefaults keeps what a connection's settings are after login, asking if nobody
 // has: while the session has no connection, its reads are routed by them.
-func (s *Session) knowDefaults(c *server) {
+func (s *Session) knowDefaults(c *server) error {
 	if c.Defaults == nil && c.shared.state == login && s.cfg.Rules.Balance && c.Status == 'I' {
-		if rows, err := s.askDefaults(c.Conn); err == nil {
-			c.Defaults = rows
-			delete(c.stmts, "")
+		rows, err := s.askDefaults(c.Conn)
+		delete(c.stmts, "")
+		if c.Tainted() {
+			return err // the answer may still come
 		}
+		c.Defaults = rows
 	}
 	if c.Defaults == nil || c.Defaults == s.sharing.defaults {
-		return
+		return nil
 	}
 	s.sharing.defaults = c.Defaults
 	if s.router != nil {
 		s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
 	}
+	return nil
 }
 
 // tellParams tells the client of reported settings that are otherwise on this

@@ -96,6 +96,8 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 	if err = c.Flush(); err == nil {
 		s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
 		err = s.relay()
+	} else {
+		c.Taint() // perhaps it has a part of it
 	}
 	if err == nil && left {
 		s.pipe.reset()
@@ -167,6 +169,7 @@ func (s *Session) function(size int) error {
 		return err
 	}
 	if err := c.Flush(); err != nil {
+		c.Taint()
 		return err
 	}
 	s.due.push(c, expectation{kind: wire.FunctionCall, verdict: opaque})
