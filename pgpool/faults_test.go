@@ -234,7 +234,7 @@ func TestTerminateBackend(t *testing.T) {
 	r := f.reader(1)
 	kill := func(node int) {
 		t.Helper()
-		if n := f.MustExec(node, "select count(pg_terminate_backend(pid)) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() and application_name <> 'pgpool'"); n == "0" {
+		if n := f.MustExec(node, "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() and application_name <> 'pgpool'"); n == "0" {
 			t.Fatalf("nobody on node %d", node)
 		}
 	}
