@@ -60,17 +60,10 @@ type loginCase struct{ rule, form, password, by string }
 
 func (k loginCase) clientTLS() bool { return k.by[0] == 'c' }
 
-// tells is false of cases that would tell nothing new: TLS changes nothing about how an
-// entry is read, nor does anything about a rule that refuses all.
+// tells is false of cases that would tell nothing new: nothing changes a rule that
+// refuses all.
 func (k loginCase) tells() bool {
-	plain := k.by[:2] == "--"
-	switch {
-	case k.rule == "reject":
-		return k.form == "text" && k.password == "right"
-	case k.by == "-s3", k.by == "c-1":
-		return false
-	}
-	return plain || slices.Contains([]string{"none", "text", "query"}, k.form)
+	return k.rule != "reject" || k.form == "text" && k.password == "right"
 }
 
 // loginTable has the cells of each row.
@@ -107,19 +100,21 @@ func TestLogins(t *testing.T) {
 
 	ours := loginTable{}
 	for _, by := range []struct{ nodes, tls string }{{"1", "-"}, {"1", "s"}, {"3", "-"}, {"3", "s"}} {
-		lines := append(w.lines(by.nodes == "3"), "ssl = on", "backend_sslmode = "+map[string]string{"-": "disable", "s": "require"}[by.tls])
-		query := []string{"auth_query = 'select rolname, rolpassword from pg_authid where rolname = $1 and $1 like $q$%query$q$'", "auth_user = postgres", "auth_database = postgres"}
-		f := serve(t, c, lines...)
-		f.Must(copyFile(filepath.Join(w.dir, "pool_hba.conf"), filepath.Join(f.Dir, "pool_hba.conf")))
-		for _, hba := range []string{"off", "on"} {
-			f.reload("enable_pool_hba = "+hba, "auth_query = ''")
-			w.run(f.Port, ours, hba, loginForms[:5], "-"+by.tls+by.nodes, "c"+by.tls+by.nodes)
-			f.reload(query...)
-			w.run(f.Port, ours, hba, loginForms[5:], "-"+by.tls+by.nodes, "c"+by.tls+by.nodes)
-		}
-		if strings.Contains(f.Log.String(), rightPassword) {
-			t.Error("a password is in the log")
-		}
+		t.Run(by.tls+by.nodes, func(t *testing.T) { // and pgpool ends with its connections, there are not enough for four
+			lines := append(w.lines(by.nodes == "3"), "ssl = on", "backend_sslmode = "+map[string]string{"-": "disable", "s": "require"}[by.tls])
+			query := []string{"auth_query = 'select rolname, rolpassword from pg_authid where rolname = $1 and $1 like $q$%query$q$'", "auth_user = postgres", "auth_database = postgres"}
+			f := serve(t, c, lines...)
+			f.Must(copyFile(filepath.Join(w.dir, "pool_hba.conf"), filepath.Join(f.Dir, "pool_hba.conf")))
+			for _, hba := range []string{"off", "on"} {
+				f.reload("enable_pool_hba = "+hba, "auth_query = ''")
+				w.run(f.Port, ours, hba, loginForms[:5], "-"+by.tls+by.nodes, "c"+by.tls+by.nodes)
+				f.reload(query...)
+				w.run(f.Port, ours, hba, loginForms[5:], "-"+by.tls+by.nodes, "c"+by.tls+by.nodes)
+			}
+			if strings.Contains(f.Log.String(), rightPassword) {
+				t.Error("a password is in the log")
+			}
+		})
 	}
 
 	path := filepath.Join(golden.Testdata(t), "auth", "logins.table")
