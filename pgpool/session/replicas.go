@@ -256,12 +256,14 @@ func (s *Session) put(c *server, statements ...string) {
 // rows as text. An error of the server is a *backend.Refusal.
 func (s *Session) took(c *server) (rows [][]string, err error) {
 	if err := c.Flush(); err != nil {
+		c.Taint() // the answer may still come
 		return nil, err
 	}
 	var refused error
 	for {
 		typ, body, err := c.Frame(answerLimit)
 		if err != nil {
+			c.Taint()
 			return nil, err
 		}
 		switch typ {
@@ -407,6 +409,11 @@ var rowSeed = maphash.MakeSeed()
 // the rows. wants is consumed as far as it was answered. An error is one of the
 // sockets, or a FATAL of the server.
 func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, err error) {
+	defer func() {
+		if err != nil {
+			c.Taint() // the rest of the answer may still come
+		}
+	}()
 	pop := func(kind byte) (want, error) {
 		if len(*wants) == 0 || (*wants)[0].kind != kind {
 			c.Taint()
