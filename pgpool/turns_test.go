@@ -159,6 +159,11 @@ func TestTurnsPreparedStatements(t *testing.T) {
 		raw.expect(t, "2 T D(1|\\N) C(SELECT 1) Z(I)",
 			&pgproto3.Bind{PreparedStatement: "r"}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{})
 	})
+	t.Run("out of date when described", func(t *testing.T) {
+		f.MustExec(0, "alter table p drop column u")
+		raw := f.raw() // whose Parse of a known text no server need see
+		raw.expect(t, "1 t T Z(I)", &pgproto3.Parse{Name: "r", Query: "select * from p"}, &pgproto3.Describe{ObjectType: 'S', Name: "r"}, &pgproto3.Sync{})
+	})
 	t.Run("gone", func(t *testing.T) {
 		prepare(a, "there", "select 'still there'")
 		a.must("do 'begin execute ''deallocate all''; end'")

@@ -193,9 +193,15 @@ func (s *Session) answer(c *server, x *expectation, typ byte, frame []byte) erro
 	case wire.ParameterDesc:
 		if x.kind == wire.Describe {
 			s.noteParams(body)
+			forward = forward && x.at == nil // else with the rest of it, should the copy be out of date
 		}
 	case wire.RowDescription, wire.NoData:
 		if x.kind == wire.Describe {
+			if forward && x.at != nil && x.stmt != nil {
+				if err := s.client.SendRaw(wire.ParameterDesc, s.params); err != nil {
+					return err
+				}
+			}
 			s.described(x, body)
 			s.due.pop()
 		}

@@ -11,3 +11,13 @@ var explained = map[name]string{
 		"backend pid; pgpool resets the server connection and lends it to the next client (connection_cache)",
 	{"pgxpool", "TestConnReleaseClosesConnInFailedTransaction"}: "as TestConnReleaseClosesConnInTransaction",
 }
+
+// explainedInTurns are further ones with pool_mode = transaction.
+var explainedInTurns = map[name]string{
+	{"", "TestFatalRxError"}: "it terminates the server process of the pid told at login, and expects its own session to end; " +
+		"in this mode that process serves whoever has a transaction at the moment",
+	{"pgconn", "TestConnCheckConn"}:               "as TestFatalRxError",
+	{"pgconn", "TestConnPing"}:                    "as TestFatalRxError",
+	{"pgxpool", "TestPoolAcquireChecksIdleConns"}: "as TestFatalRxError",
+	{"stdlib", "TestCheckIdleConn"}:               "as TestFatalRxError",
+}

@@ -35,9 +35,10 @@ func main() {
 	program := flag.String("pgpool", "bin/pgpool", "the pgpool program")
 	pkgs := flag.String("packages", "./...", "the packages of pgx to test")
 	only := flag.String("run", "", "only the tests that match, as in go test -run")
+	mode := flag.String("pool-mode", "session", "pgpool's pool_mode: session or transaction")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *program, *pkgs, *only)
+	err := run(ctx, *program, *mode, *pkgs, *only)
 	stop()
 	if err = errors.Join(err, testcluster.CleanUp()); err != nil {
 		fmt.Fprintln(os.Stderr, "pgxsuite:", err)
@@ -45,7 +46,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, program, pkgs, only string) (err error) {
+func run(ctx context.Context, program, mode, pkgs, only string) (err error) {
 	suite, err := copySuite(ctx)
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func run(ctx context.Context, program, pkgs, only string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	pool, err := startPgpool(ctx, program, c)
+	pool, err := startPgpool(ctx, program, mode, c)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,11 @@ func run(ctx context.Context, program, pkgs, only string) (err error) {
 		if through[name].outcome == "pass" || name.test == "" {
 			continue
 		}
-		if why, ok := explained[name.top()]; ok {
+		why, ok := explained[name.top()]
+		if !ok && mode == "transaction" {
+			why, ok = explainedInTurns[name.top()]
+		}
+		if ok {
 			fmt.Printf("explained: %s: %s\n", name, why)
 			continue
 		}

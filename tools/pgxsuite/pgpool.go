@@ -25,7 +25,7 @@ type proxy struct {
 
 // startPgpool starts the proxy as an operator would who balances statement by
 // statement over the standbys.
-func startPgpool(ctx context.Context, program string, c *testcluster.Cluster) (*proxy, error) {
+func startPgpool(ctx context.Context, program, mode string, c *testcluster.Cluster) (*proxy, error) {
 	program, err := filepath.Abs(program)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func startPgpool(ctx context.Context, program string, c *testcluster.Cluster) (*
 	if _, err := c.WriteFile("pool_passwd", "pgx_md5:secret\npgx_scram:secret\npgx_pw:secret\n", 0o600); err != nil {
 		return nil, err
 	}
-	path, err := c.WriteFile("pgpool.conf", conf(c, p.port, pcpPort), 0o600)
+	path, err := c.WriteFile("pgpool.conf", conf(c, mode, p.port, pcpPort), 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func startPgpool(ctx context.Context, program string, c *testcluster.Cluster) (*
 	return p, nil
 }
 
-func conf(c *testcluster.Cluster, port, pcpPort int) string {
+func conf(c *testcluster.Cluster, mode string, port, pcpPort int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `backend_clustering_mode = 'streaming_replication'
 listen_addresses = '127.0.0.1'
@@ -81,12 +81,14 @@ pid_file_name = '%[3]s/pgpool.pid'
 work_dir = '%[3]s'
 num_init_children = 200
 max_pool = 1
+pool_mode = %[4]s
+pool_size = 8
 load_balance_mode = on
 statement_level_load_balance = on
 sr_check_period = 1
 sr_check_user = 'postgres'
 sr_check_database = 'postgres'
-`, port, pcpPort, c.Dir)
+`, port, pcpPort, c.Dir, mode)
 	for i, n := range c.Nodes {
 		fmt.Fprintf(&b, "backend_hostname%d = '%s'\nbackend_port%[1]d = %[3]d\nbackend_weight%[1]d = %[4]d\n", i, n.Host, n.Port, min(i, 1))
 	}
