@@ -16,6 +16,8 @@ var explained = map[name]string{
 var explainedInTurns = map[name]string{
 	{"", "TestFatalRxError"}: "it terminates the server process of the pid told at login, and expects its own session to end; " +
 		"in this mode that process serves whoever has a transaction at the moment",
+	{"", "TestPrepareWithDigestedNameHandlesTimeoutBetweenParseAndDescribe"}: "it pauses between Parse and Describe until statement_timeout " +
+		"ends the server's statement; no server is held meanwhile",
 	{"pgconn", "TestConnCheckConn"}:               "as TestFatalRxError",
 	{"pgconn", "TestConnPing"}:                    "as TestFatalRxError",
 	{"pgxpool", "TestPoolAcquireChecksIdleConns"}: "as TestFatalRxError",
