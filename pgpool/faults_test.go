@@ -410,3 +410,23 @@ func TestSilentNode(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A Close goes to the standby that has the statement, which need not have been told
+// yet that the client has rolled back to a savepoint: that its half of the block
+// still counts as failed must not show.
+func TestCloseOnAStandbyBehindTheBlock(t *testing.T) {
+	f := sticky(t, "disable_load_balance_on_write = dml_adaptive")
+	r := f.reader(1)
+	r.expect(t, "C(BEGIN) Z(T)", q("begin"))
+	r.expect(t, "C(SAVEPOINT) Z(T)", q("savepoint s"))
+	if got, err := r.value("select inet_server_port()"); err != nil || f.node(got) != 1 {
+		t.Fatalf("the block reads at port %s, %v", got, err)
+	}
+	r.expect(t, "1 2 D(1) C(SELECT 1) Z(T)", &pgproto3.Parse{Name: "n", Query: "select 1"},
+		&pgproto3.Bind{PreparedStatement: "n"}, &pgproto3.Execute{}, &pgproto3.Sync{})
+	r.expect(t, "T E(22012) Z(E)", q("select 1/(length(inet_server_addr()::text)-length(inet_server_addr()::text))"))
+	r.expect(t, "C(ROLLBACK) Z(T)", q("rollback to s"))
+	r.expect(t, "3 Z(T)", &pgproto3.Close{ObjectType: 'S', Name: "n"}, &pgproto3.Sync{})
+	r.expect(t, "T D(1) C(SELECT 1) Z(T)", q("select 1"))
+	r.expect(t, "C(COMMIT) Z(I)", q("commit"))
+}

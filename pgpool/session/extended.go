@@ -523,7 +523,7 @@ func (s *Session) sync(size int) error {
 			if err := s.syncServer(c); err != nil {
 				return err
 			}
-		} else if s.tx.open && c.Status == 'E' {
+		} else if s.failedHalf(c) {
 			s.tx.poisoned = true
 		}
 	}

@@ -90,7 +90,7 @@ func (s *Session) settle(c *server) byte {
 		// A standby's half of a block may fail alone, and a read outside the
 		// block's reach says nothing about it.
 		status = main.Status
-		if s.tx.open && c.Status == 'E' && status == 'T' {
+		if status == 'T' && s.failedHalf(c) {
 			s.tx.poisoned = true
 		}
 	}
@@ -117,6 +117,13 @@ func (s *Session) settle(c *server) byte {
 	}
 	s.askTemp = s.askTemp || effects.AskTemp
 	return status
+}
+
+// failedHalf tells whether a standby's half of the client's block has failed. One
+// that has yet to be told of the block, such as a ROLLBACK TO, is in the state of
+// before: a Close, which reads nothing, may go there all the same.
+func (s *Session) failedHalf(c *server) bool {
+	return s.tx.open && c.Status == 'E' && len(c.part.todo) == 0
 }
 
 // closePortals forgets the portals, which end with their transaction. The
