@@ -26,7 +26,7 @@ type unprivileged struct {
 
 func (u unprivileged) run(name string, args ...string) (string, error) {
 	u.t.Helper()
-	ctx, cancel := context.WithTimeout(u.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.t.Context()), 2*time.Minute) // in a Cleanup, too
 	defer cancel()
 	cmd, err := testcluster.Command(ctx, name, args...)
 	if err != nil {
