@@ -85,10 +85,14 @@ func letters(list ...byte) *[256]bool {
 // relay carries the replies that are due to the client. Both sockets mark their
 // own errors, so none are dressed up here.
 func (s *Session) relay() error {
-	c := s.due.server
 	s.pipe.ahead = 0
-	s.running(c)
+	s.running(s.due.server)
 	defer s.running()
+	return s.relayDue()
+}
+
+func (s *Session) relayDue() error {
+	c := s.due.server
 	for !s.due.empty() {
 		if c.Owed() > 0 {
 			if c.Buffered() == 0 {
@@ -148,7 +152,7 @@ func (s *Session) fillTo(c *server, size int) error {
 	if got, err := c.TryFillTo(size); got || err != nil {
 		return err
 	}
-	if err := s.client.Flush(); err != nil {
+	if err := s.client.Post(); err != nil {
 		return err
 	}
 	return c.FillTo(size)

@@ -481,7 +481,6 @@ func (s *Session) sync(size int) error {
 	}
 	if s.Cache != nil {
 		s.mayCommit(nil)
-		defer s.recorded()
 	}
 	touched := s.pipe.touched
 	if len(touched) == 1 && (s.due.empty() || s.due.server == touched[0]) {
@@ -491,14 +490,15 @@ func (s *Session) sync(size int) error {
 			return err
 		}
 		s.rememberBatch(c)
-		if err := c.Flush(); err != nil {
+		if err := c.Post(); err != nil {
 			return err
 		}
 		s.due.push(c, expectation{kind: wire.Sync})
-		if err := s.relay(); err != nil {
-			return err
-		}
-		return s.endPipeline()
+		s.asked = asked{pipeline: true}
+		return s.expectAnswer()
+	}
+	if s.Cache != nil {
+		defer s.recorded()
 	}
 	s.pipe.syncing = true
 	err := s.cut()
@@ -531,6 +531,17 @@ func (s *Session) sync(size int) error {
 		s.settle(last)
 	}
 	if err := s.client.Send(s.readyForQuery()); err != nil {
+		return err
+	}
+	return s.endPipeline()
+}
+
+// answeredPipeline draws the conclusions of a pipeline's answers.
+func (s *Session) answeredPipeline(err error) error {
+	if s.Cache != nil {
+		defer s.recorded()
+	}
+	if err != nil {
 		return err
 	}
 	return s.endPipeline()

@@ -22,11 +22,17 @@ const catalogLimit = 10 * time.Second
 // since. nil, that is not known: any schema may be meant.
 func (s *Session) searchPath() *catalog.Path {
 	main := s.conns[s.main]
-	var text string
 	login := s.sharing.defaults
+	if main != nil && !s.sharing.on {
+		login = main.Defaults
+	}
+	if main != nil && s.pathOf == (pathOf{main.Conn, main.Told(), login, s.settings.seq, len(s.settings.list)}) && s.settings.settled() {
+		return s.path
+	}
+	var text string
 	switch {
 	case main != nil && !s.sharing.on:
-		text, login = main.Param("search_path"), main.Defaults
+		text = main.Param("search_path")
 	case main == nil && !s.sharing.on:
 		return nil
 	}
@@ -39,7 +45,20 @@ func (s *Session) searchPath() *catalog.Path {
 	if s.path == nil || text != s.pathText {
 		s.path, s.pathText = s.Catalog.Path(text, s.user), text
 	}
+	if main != nil && s.settings.settled() {
+		s.pathOf = pathOf{main.Conn, main.Told(), login, s.settings.seq, len(s.settings.list)}
+	}
 	return s.path
+}
+
+// pathOf is what the session's path was made of. While all of that is the same, so
+// is the path.
+type pathOf struct {
+	main     *backend.Conn
+	told     uint64
+	login    *backend.Defaults
+	settings uint64 // the newest of the session, and how many there are: DISCARD ALL leaves none
+	count    int
 }
 
 // facts are what the catalog knows of a statement's names; nil if nothing has to

@@ -73,11 +73,13 @@ type Session struct {
 	marks     marks
 	path      *catalog.Path // of pathText, see lookup.go
 	pathText  string
+	pathOf    pathOf
 	router    *route.Session
 	askTemp   bool // the main server may have temporary tables that route does not know of
 	heard     bool // the client has been sent a byte of the answer under way
 	mayRepeat bool // and if not, its statement may be run again elsewhere, see again.go
 	batch     batch
+	asked     asked
 	behind    bool // some standby has yet to be told that a block is over
 	caching   caching
 	sharing   sharing
@@ -100,9 +102,6 @@ func (sh *Shared) Serve(task *wire.Task, client *wire.Conn, over func()) {
 	s.setConfig(sh.Config())
 	s.talk(s.run)
 }
-
-// errResting is no error: the session is idle, and goes on when there is news.
-var errResting = errors.New("resting")
 
 // talk is a stretch of the conversation, up to a rest or to its end.
 func (s *Session) talk(stretch func() error) {
@@ -152,7 +151,13 @@ func (s *Session) run() error {
 
 // goOn is run after a rest.
 func (s *Session) goOn() error {
-	if err := s.rest(); err != nil {
+	var err error
+	if s.asked.due {
+		err = s.turned(s.takeAnswer())
+	} else {
+		err = s.rest()
+	}
+	if err != nil {
 		return err
 	}
 	return s.turns()
@@ -171,15 +176,21 @@ func (s *Session) turns() error {
 				err = s.dispatch(typ, size)
 			}
 		}
-		if err != nil && !s.rerun(err) {
+		if err := s.turned(err); err != nil {
 			return err
 		}
-		if s.sharing.on {
-			if err := s.giveUpTurns(); err != nil {
-				return err
-			}
-		}
 	}
+}
+
+// turned is what follows a message that has been dealt with.
+func (s *Session) turned(err error) error {
+	if err != nil && !s.rerun(err) {
+		return err
+	}
+	if s.sharing.on {
+		return s.giveUpTurns()
+	}
+	return nil
 }
 
 func (s *Session) dispatch(typ byte, size int) error {
@@ -270,7 +281,7 @@ func (s *Session) idle() error {
 	if err := s.relinquish(); err != nil {
 		return err
 	}
-	if err := s.client.Flush(); err != nil {
+	if err := s.client.Post(); err != nil {
 		return err
 	}
 	if s.pipe.open() {
@@ -309,9 +320,12 @@ func (s *Session) rest() error {
 	}
 	s.refresh() // a reload that came before the client's next message counts for it
 	if !news && !s.leftover() {
+		s.client.Await(true)
 		s.task.Rest()
 		return errResting
 	}
+	s.client.Await(false)
+	s.client.Heed()
 	for _, c := range s.conns {
 		if c != nil && c.Stirred() {
 			if err := s.unasked(c); err != nil {
@@ -617,7 +631,7 @@ func (s *Session) fill(c *server) error {
 	if got, err := c.TryFill(); got || err != nil {
 		return err
 	}
-	if err := s.client.Flush(); err != nil {
+	if err := s.client.Post(); err != nil {
 		return err
 	}
 	return c.Fill()

@@ -92,6 +92,11 @@ func (st *settings) untouched() bool {
 	return st.seq == st.born && !st.doubted && len(st.pending) == 0 && st.unknownTx == parser.ScopeNone
 }
 
+// settled tells that no transaction has changed settings, nor may have unseen.
+func (st *settings) settled() bool {
+	return !st.unknown && !st.doubted && len(st.pending) == 0 && st.unknownTx == parser.ScopeNone
+}
+
 // note records the changes of a statement that has succeeded; end decides what
 // becomes of them.
 func (st *settings) note(v *parser.Verdict) {

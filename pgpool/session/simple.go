@@ -53,17 +53,13 @@ func (s *Session) simple(size int) error {
 			return err
 		}
 	}
-	again, err := s.runQuery(v, sql, size, left, false)
-	if again {
-		_, err = s.runQuery(v, sql, size, left, true)
-	}
-	return err
+	return s.runQuery(v, sql, size, left, false)
 }
 
 // runQuery runs the Query message of size bytes at the head of the client's
-// buffer, and consumes it unless it is to be run again. left tells that a pipeline
-// was left with it, repeated that it has been run before.
-func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeated bool) (again bool, err error) {
+// buffer, and consumes it. left tells that a pipeline was left with it, repeated
+// that it has been run before.
+func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeated bool) error {
 	choice, err := s.choose(v, sql, false, 0)
 	if err == nil && choice.server.Node != s.main {
 		err = s.endLeft(left)
@@ -73,7 +69,7 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 	}
 	if err != nil {
 		s.client.Skip(size)
-		return false, s.refuse(err)
+		return s.refuse(err)
 	}
 	c := choice.server
 	if s.Cache != nil {
@@ -93,27 +89,34 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 	if !s.mayRepeat {
 		s.client.Skip(size) // a COPY's data may come behind it
 	}
-	if err = c.Flush(); err == nil {
-		s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
-		err = s.relay()
-	} else {
+	s.asked = asked{verdict: v, size: size, left: left}
+	if err = c.Post(); err != nil {
 		c.Taint() // perhaps it has a part of it
+		return s.answeredQuery(c, err)
 	}
-	if err == nil && left {
+	s.due.push(c, expectation{kind: wire.Query, verdict: ran(v, choice.decision), opaque: choice.decision.Opaque})
+	return s.expectAnswer()
+}
+
+// answeredQuery draws the conclusions of an answer, or of what became of it. Where
+// it may be asked for again the message is still there.
+func (s *Session) answeredQuery(c *server, err error) error {
+	a := s.asked
+	if err == nil && a.left {
 		s.pipe.reset()
 	}
 	if err == nil && s.Cache != nil {
 		s.recorded()
 	}
 	if !s.mayRepeat {
-		return false, err
+		return err
 	}
 	s.mayRepeat = false
 	if err != nil && s.again(c, err) {
-		return true, nil
+		return s.runQuery(a.verdict, s.client.Bytes()[5:a.size-1], a.size, a.left, true)
 	}
-	s.client.Skip(size)
-	return false, err
+	s.client.Skip(a.size)
+	return err
 }
 
 // dropUnnamed ends what a Query takes the place of: the unnamed statement and,

@@ -23,11 +23,16 @@ type Conn struct {
 	local  net.Addr
 	remote net.Addr
 
-	in   []byte // in[r:w] has arrived and is not consumed; nil while idle
-	r, w int
-	owed int // bytes of a frame under way that Forward has yet to pass on
+	in    []byte // in[r:w] has arrived and is not consumed; nil while idle
+	r, w  int
+	owed  int           // bytes of a frame under way that Forward has yet to pass on
+	eager bool          // the task waits for it to be read, so that the loop may do that
+	inErr syscall.Errno // what the loop has met when it did
 
 	out     []byte // composed and not sent
+	posted  int    // of these, bytes that the loop is to send
+	queued  bool   // is in the loop's outbox
+	outErr  error  // of a send by the loop
 	sent    uint64 // bytes in all
 	watched bool   // write readiness is reported
 	door    *door  // of a listening socket
@@ -44,6 +49,7 @@ const (
 	readable = 1 << iota // a read may yield something: bytes, the end or an error
 	writable             // a write that would have blocked may go on
 	hungUp               // the peer has sent all it ever will
+	arrived              // the loop has read something since the last TryFill
 )
 
 const (
@@ -73,6 +79,9 @@ func giveBack(b []byte) {
 
 // Attach makes t the task that c wakes; nil leaves c unattended, as in a pool.
 func (c *Conn) Attach(t *Task) {
+	if c.posted > 0 && (t == nil || t.loop != c.loop) {
+		c.deliverPosted()
+	}
 	c.task.Store(t)
 	if t == nil {
 		return
@@ -106,7 +115,7 @@ func (c *Conn) dress(err error) error {
 
 // Stirred tells whether anything has arrived, the end included, that has not
 // been read.
-func (c *Conn) Stirred() bool { return c.r < c.w || c.state.Load()&readable != 0 }
+func (c *Conn) Stirred() bool { return c.r < c.w || c.state.Load()&(readable|arrived) != 0 }
 
 // HungUp tells whether the peer has closed its side.
 func (c *Conn) HungUp() bool { return c.state.Load()&hungUp != 0 }
@@ -197,8 +206,19 @@ func (c *Conn) room(want int) {
 func (c *Conn) TryFill() (bool, error) { return c.tryFill(0) }
 
 func (c *Conn) tryFill(want int) (bool, error) {
-	if c.state.Load()&readable == 0 {
+	state := c.state.Load()
+	if state&arrived != 0 {
+		c.state.And(^uint32(arrived))
+		if t := c.task.Load(); t != nil {
+			t.breathe()
+		}
+		return true, nil
+	}
+	if state&readable == 0 {
 		return false, nil
+	}
+	if c.inErr != 0 {
+		return false, c.dress(c.inErr)
 	}
 	c.room(want)
 	c.state.And(^uint32(readable)) // before the read, lest news that arrive during it be lost
@@ -214,6 +234,9 @@ func (c *Conn) tryFill(want int) (bool, error) {
 		switch {
 		case errno == syscall.EINTR:
 			continue
+		case errno == syscall.EAGAIN && c.outErr != nil:
+			c.state.Or(readable)
+			return false, c.outErr
 		case errno == syscall.EAGAIN:
 			return false, nil
 		case errno != 0:
@@ -225,7 +248,7 @@ func (c *Conn) tryFill(want int) (bool, error) {
 		}
 		// A full read may have left something; and after a hang-up no further
 		// event will come.
-		if c.w+n == len(c.in) || c.state.Load()&hungUp != 0 {
+		if c.w+n == len(c.in) || c.state.Load()&hungUp != 0 || c.outErr != nil {
 			c.state.Or(readable)
 		}
 		c.w += n
@@ -244,10 +267,54 @@ func (c *Conn) fill(want int) error {
 		if ok, err := c.tryFill(want); ok || err != nil {
 			return err
 		}
-		if err := c.wait(); err != nil {
+		c.Await(want <= smallBuffer)
+		err := c.wait()
+		c.Await(false)
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// Await tells that the task is about to wait for c and will read it next. The loop
+// may then read for it: see volley.
+func (c *Conn) Await(yes bool) { c.eager = yes && c.sealed == nil }
+
+// Heed takes note that something has arrived, as TryFill would.
+func (c *Conn) Heed() {
+	if c.state.Load()&arrived != 0 {
+		c.state.And(^uint32(arrived))
+	}
+}
+
+// readAhead reads once on behalf of a task of this loop that is about to do it.
+// Whatever is not plain success the task shall see for itself.
+func (c *Conn) readAhead() {
+	if c.state.Load()&arrived != 0 || c.inErr != 0 {
+		return
+	}
+	c.room(0)
+	c.state.And(^uint32(readable)) // before the read, lest news that arrive during it be lost
+	n, errno := rawRead(c.fd, c.in[c.w:])
+	switch {
+	case errno == syscall.EAGAIN && c.outErr == nil:
+		return
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		c.state.Or(readable)
+		return
+	case errno != 0:
+		c.inErr = errno
+		c.state.Or(readable)
+		return
+	case n == 0: // which can be read again
+		c.state.Or(readable | hungUp)
+		return
+	}
+	if c.w+n == len(c.in) || c.state.Load()&hungUp != 0 || c.outErr != nil { // as in tryFill
+		c.state.Or(readable)
+	}
+	c.w += n
+	c.state.Or(arrived)
 }
 
 func (c *Conn) wait() error {
@@ -298,20 +365,63 @@ func (c *Conn) Sent() uint64 { return c.sent }
 // Unsent is the number of composed bytes.
 func (c *Conn) Unsent() int { return len(c.out) }
 
-// Composed is what is composed and not sent; it is valid until the next write.
-func (c *Conn) Composed() []byte { return c.out }
+// Composed is what is composed and neither sent nor posted; it is valid until the
+// next write.
+func (c *Conn) Composed() []byte { return c.out[c.posted:] }
 
 // Flush sends what is composed and waits until the kernel has taken all of it.
 func (c *Conn) Flush() error {
+	if c.outErr != nil {
+		return c.outErr
+	}
 	if len(c.out) == 0 {
 		return nil
 	}
+	c.posted = 0
 	err := c.send(c.out)
 	c.out = c.out[:0]
 	if cap(c.out) > 4*smallBuffer {
 		c.out = nil // a large message passed; do not keep its room
 	}
 	return err
+}
+
+// Post has what is composed sent at the end of the loop's turn, together with what
+// other tasks have posted, for a task that is about to wait. What comes of it shows
+// when c is next read, flushed or posted; more may be composed meanwhile.
+func (c *Conn) Post() error {
+	if len(c.out) == 0 {
+		return c.outErr
+	}
+	if t := c.task.Load(); t == nil || t.co == nil || t.loop != c.loop || c.sealed != nil || c.relief != nil || c.outErr != nil {
+		return c.Flush()
+	}
+	c.posted = len(c.out)
+	if !c.queued {
+		c.queued = true
+		c.loop.outbox = append(c.loop.outbox, c)
+	}
+	return nil
+}
+
+// deliverPosted sends what the kernel takes of what is posted. The room of an idle
+// connection is given back.
+func (c *Conn) deliverPosted() {
+	n, err := c.trySend(c.out[:c.posted])
+	if err != nil {
+		c.outErr, c.posted, c.out = err, 0, c.out[:0]
+		c.state.Or(readable) // which is what the task looks at
+		if t := c.task.Load(); t != nil {
+			t.Wake()
+		}
+		return
+	}
+	c.posted -= n
+	c.out = c.out[:copy(c.out, c.out[n:])]
+	if len(c.out) == 0 && c.in == nil {
+		giveBack(c.out)
+		c.out = nil
+	}
 }
 
 func (c *Conn) send(p []byte) error {
@@ -404,7 +514,10 @@ func (c *Conn) Close() error {
 	if c.sealed != nil {
 		c.sealed.bye()
 	}
-	c.closed = true
+	if c.posted > 0 && c.sealed == nil {
+		c.trySend(c.out[:c.posted])
+	}
+	c.closed, c.posted = true, 0
 	c.task.Store(nil)
 	if slot, err := c.engine.slot(c.fd); err == nil {
 		slot.CompareAndSwap(c, nil)
@@ -433,7 +546,7 @@ func (c *Conn) SendNow() {
 	} else {
 		c.trySend(c.out)
 	}
-	c.out = c.out[:0]
+	c.out, c.posted = c.out[:0], 0
 }
 
 // TryFillTo is TryFill with room for want unconsumed bytes in all, so that a

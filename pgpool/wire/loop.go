@@ -18,8 +18,10 @@ type loop struct {
 	wakefd int          // eventfd that ends the wait from outside
 	now    atomic.Int64 // coarse clock, see Task.Now
 
-	ready  []*Task // to be run in this turn
+	ready  []*Task // to be run in this turn,
+	at     int     // of which these have been
 	later  []*Task // have had their share of this turn
+	outbox []*Conn // have something posted, see Conn.Post
 	idle   []*coroutine
 	alarms []*alarm // called off, see Task.Limit
 	away   int      // tasks in Block
@@ -99,17 +101,47 @@ func (l *loop) run() {
 		}
 		l.now.Store(time.Now().UnixNano())
 		l.ready, l.later = append(l.ready, l.later...), l.later[:0]
-		for i := range n {
-			l.deliver(&events[i])
+		for from := 0; from == 0 || from < n; from += volley {
+			for i := from; i < min(from+volley, n); i++ {
+				l.deliver(&events[i])
+			}
+			for l.at = 0; l.at < len(l.ready); { // which grows when one of them begins another, see Task.Go
+				l.take().resume()
+			}
+			l.ready = l.ready[:0]
+			l.sendPosted()
 		}
-		for i := 0; i < len(l.ready); i++ { // which grows when one of them begins another, see Task.Go
-			t := l.ready[i]
-			l.ready[i] = nil
-			t.queued.Store(false)
-			t.resume()
-		}
-		l.ready = l.ready[:0]
 	}
+}
+
+// volley is how many sockets are dealt with together: first all that has arrived
+// is read, then the tasks run, then what they have posted is sent. Each of these
+// three finds its code and data in the processor's caches from the second socket
+// on, which for so little work on each is most of the cost; and whom a send wakes
+// cannot take the processor away amid the work of others. More at once would save
+// little and let the first wait.
+const volley = 16
+
+// take removes the next task that is ready.
+func (l *loop) take() *Task {
+	t := l.ready[l.at]
+	l.ready[l.at] = nil
+	l.at++
+	t.queued.Store(false)
+	return t
+}
+
+// sendPosted sends what has been posted. What the kernel does not take waits for
+// the socket's next event.
+func (l *loop) sendPosted() {
+	for i, c := range l.outbox {
+		l.outbox[i] = nil
+		c.queued = false
+		if c.posted > 0 {
+			c.deliverPosted()
+		}
+	}
+	l.outbox = l.outbox[:0]
 }
 
 // wait returns what has happened, at once while tasks are left from the last
@@ -165,10 +197,17 @@ func (l *loop) deliver(ev *syscall.EpollEvent) {
 		return
 	}
 	c.state.Or(flags)
+	if flags&writable != 0 && c.posted > 0 && !c.queued {
+		c.queued = true
+		l.outbox = append(l.outbox, c)
+	}
 	t := c.task.Load()
 	switch {
 	case t == nil:
 	case t.loop == l && t.body != nil:
+		if c.eager && flags&readable != 0 {
+			c.readAhead()
+		}
 		if !t.queued.Swap(true) {
 			l.ready = append(l.ready, t)
 		}

@@ -81,6 +81,10 @@ func (l *loop) coroutine() *coroutine {
 			t.body(t)
 			t.over, t.resting = !t.resting, false
 			t.co, co.task = nil, nil
+			if next := l.fresh(); next != nil { // its stack is warm, and there is nothing to switch to and back
+				next.begin(co)
+				continue
+			}
 			if len(l.idle) >= maxIdle {
 				return
 			}
@@ -104,15 +108,28 @@ func (t *Task) resume() {
 		return // a late wake-up
 	}
 	if t.co == nil {
-		t.co = t.loop.coroutine()
-		t.co.task = t
+		t.begin(t.loop.coroutine())
 	}
 	t.turns = 0
 	t.co.next()
 }
 
+// begin gives t a stack.
+func (t *Task) begin(co *coroutine) { t.co, co.task, t.turns = co, t, 0 }
+
+// fresh takes the next task that is ready if it has no stack of its own.
+func (l *loop) fresh() *Task {
+	if l.at == len(l.ready) || l.ready[l.at].co != nil || l.ready[l.at].over {
+		return nil
+	}
+	return l.take()
+}
+
 // Next sets what a coroutine runs after a rest.
 func (t *Task) Next(f func(*Task)) { t.body = f }
+
+// MayRest tells whether the task can rest at all.
+func (t *Task) MayRest() bool { return t.co != nil }
 
 // Rest says that what the coroutine runs is about to return, but not for good: at
 // the next wake-up what Next has set is run. Meanwhile the task has no stack, so
@@ -317,7 +334,7 @@ func (t *Task) Look(conns ...*Conn) (news bool, err error) {
 		return false, err
 	}
 	for _, c := range conns {
-		if c != nil && c.state.Load()&readable != 0 {
+		if c != nil && c.state.Load()&(readable|arrived) != 0 {
 			return true, nil
 		}
 	}
@@ -348,7 +365,7 @@ func (t *Task) waitWritable(c, also *Conn) (bool, error) {
 		if c.state.Load()&writable != 0 {
 			return false, nil
 		}
-		if also != nil && also.state.Load()&readable != 0 {
+		if also != nil && also.state.Load()&(readable|arrived) != 0 {
 			return true, nil
 		}
 		t.park()
