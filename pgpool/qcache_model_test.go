@@ -101,7 +101,7 @@ func TestQueryCacheModel(t *testing.T) {
 	}
 	c := testcluster.New(t, o)
 	f := serve(t, c, append(backends(c, weights...), "memory_cache_enabled = on", "num_init_children = 40", "cache_safe_memqcache_table_list = 'm\\..*'",
-		"disable_load_balance_on_write = 'transaction'")...)
+		"disable_load_balance_on_write = 'transaction'", "pool_size = 4")...)
 	f.MustExec(0, modelSchema)
 	f.Must(f.WaitCatchup())
 	seed := *modelSeed
@@ -114,7 +114,12 @@ func TestQueryCacheModel(t *testing.T) {
 	defer stop()
 	var wg sync.WaitGroup
 	for i := range 16 {
-		wg.Go(func() { m.client(ctx, i, rand.New(rand.NewPCG(seed, uint64(i)))) })
+		if i == 8 { // the rest shares connections, and what is cached with all
+			f.reload("pool_mode = transaction")
+		}
+		if c := m.client(i); c != nil {
+			wg.Go(func() { c.play(ctx, rand.New(rand.NewPCG(seed, uint64(i)))) })
+		}
 	}
 	wg.Wait()
 	stats := strings.Split(f.plain().must("SHOW POOL_CACHE"), "|")
@@ -141,7 +146,8 @@ type modelClient struct {
 
 var modelModes = []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeCacheStatement}
 
-func (m *model) client(ctx context.Context, id int, rnd *rand.Rand) {
+// client is one of each way of asking; nil, it cannot be had.
+func (m *model) client(id int) *modelClient {
 	c := &modelClient{model: m, mode: modelModes[id%len(modelModes)]}
 	var err error
 	if c.via, err = pgx.Connect(m.t.Context(), m.URL(testcluster.Superuser, "postgres")); err == nil {
@@ -152,16 +158,21 @@ func (m *model) client(ctx context.Context, id int, rnd *rand.Rand) {
 			var s *pgx.Conn
 			if s, err = pgx.Connect(m.t.Context(), n.URL()); err == nil {
 				c.standbys = append(c.standbys, s)
-				defer s.Close(context.Background())
 			}
 		}
 	}
 	if err != nil {
 		m.t.Error(err)
-		return
+		return nil
 	}
-	defer c.via.Close(context.Background())
-	defer c.direct.Close(context.Background())
+	return c
+}
+
+func (c *modelClient) play(ctx context.Context, rnd *rand.Rand) {
+	for _, conn := range append(c.standbys, c.via, c.direct) {
+		defer conn.Close(context.Background())
+	}
+	m := c.model
 	for ctx.Err() == nil && m.wrong.Load() < 5 {
 		switch n := rnd.IntN(1000); {
 		case n < 40:
@@ -169,7 +180,7 @@ func (m *model) client(ctx context.Context, id int, rnd *rand.Rand) {
 		case n < 43:
 			c.write(modelDDL[rnd.IntN(len(modelDDL))], rnd)
 		case n < 80:
-			c.tenant(1 + rnd.IntN(2))
+			c.tenant(1+rnd.IntN(2), tenantSets[rnd.IntN(len(tenantSets))])
 		case n < 120:
 			c.role(rnd)
 		case n < 140:
@@ -294,9 +305,13 @@ func (c *modelClient) write(sql string, rnd *rand.Rand) {
 	c.writes.Add(1)
 }
 
+// tenantSets are ways to say whose names are meant.
+var tenantSets = []string{"SET search_path = s%d", "SET search_path = s%d", "SELECT set_config('search_path', 's%d', false)",
+	"DO $$BEGIN PERFORM set_config('search_path', 's%d', false); END$$"}
+
 // tenant reads what has the same name for others.
-func (c *modelClient) tenant(id int) {
-	if err := c.run(fmt.Sprintf("SET search_path = s%d", id)); err != nil {
+func (c *modelClient) tenant(id int, set string) {
+	if err := c.run(fmt.Sprintf(set, id)); err != nil {
 		c.complain("%v", err)
 	}
 	for range 2 {

@@ -77,7 +77,13 @@ func (p *plain) hit(sql string) (string, bool) {
 }
 
 func TestQueryCache(t *testing.T) {
-	f := cached(t, "log_per_node_statement = on")
+	t.Run("session", func(t *testing.T) { queryCache(t) })
+	t.Run("transaction", func(t *testing.T) { queryCache(t, "pool_mode = transaction", "pool_size = 4") })
+}
+
+// queryCache is the same in both modes of pooling.
+func queryCache(t *testing.T, lines ...string) {
+	f := cached(t, append(lines, "log_per_node_statement = on")...)
 	const path = "search_path=qc"
 	p, direct := f.plain("options", "-c "+path), func(sql string) string { return f.direct("SET search_path = qc; " + sql) }
 	other := f.plain("options", "-c "+path)
@@ -456,6 +462,116 @@ func TestQueryCache(t *testing.T) {
 		if log := f.Log.String(); !strings.Contains(log, "fetch from memory cache") || !strings.Contains(log, "query result fetched from cache. statement: "+r) {
 			t.Error("the log does not tell of a hit")
 		}
+	})
+}
+
+// In transaction mode what has been answered before takes no server connection; and
+// nothing is kept from one whose settings are not certain.
+func TestQueryCacheTransactionMode(t *testing.T) {
+	f := cached(t, "pool_mode = transaction", "pool_size = 1", "pool_wait_timeout = 1")
+	const path, r = "search_path=qc", "SELECT b FROM t WHERE a = 1"
+	p, q := f.plain("options", "-c "+path), f.plain("options", "-c "+path)
+
+	t.Run("no connection", func(t *testing.T) {
+		if p.must(r) != "x1" {
+			t.Fatal("not x1")
+		}
+		c := f.connect("options", "-c "+path) // which has prepared statements
+		read := func() (b string) {
+			if err := c.QueryRow(t.Context(), "SELECT b FROM t WHERE a = $1", 2).Scan(&b); err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		read()
+		q.must(r)
+		q.must("BEGIN; SELECT count(*) FROM u") // has the only connection
+		for range 3 {
+			if got, hit := p.hit(r); got != "x1" || !hit {
+				t.Errorf("got %q, hit %v", got, hit)
+			}
+			if got := read(); got != "x2" {
+				t.Errorf("prepared: %q", got)
+			}
+		}
+		if _, err := p.run("SELECT b FROM t WHERE a = 3"); err == nil || !strings.Contains(err.Error(), "no connection") {
+			t.Errorf("a miss needs none either: %v", err)
+		}
+		// What was refused is not kept under what comes next.
+		if got := c.PgConn().ExecParams(t.Context(), "SELECT b FROM t WHERE a = 4", nil, nil, nil, nil).Read(); got.Err == nil {
+			t.Error("a miss needs none either")
+		}
+		q.must("COMMIT")
+		for range 2 {
+			if got := p.must("SELECT b FROM t WHERE a = 3"); got != "x3" {
+				t.Errorf("got %q", got)
+			}
+		}
+	})
+
+	// A session of its own settings makes and finds its own answers, whoever has had
+	// the connection.
+	t.Run("settings travel", func(t *testing.T) {
+		q.must("SET search_path = qc2; SET DateStyle = 'German'")
+		const d = "SELECT b, date '2020-01-02' FROM t WHERE a = 1"
+		for i := range 4 {
+			if got, hit := p.hit(d); got != "x1|2020-01-02" || hit != (i > 0) {
+				t.Errorf("got %q, hit %v", got, hit)
+			}
+			if got, hit := q.hit(d); got != "other|02.01.2020" || hit != (i > 0) {
+				t.Errorf("with other settings %q, hit %v", got, hit)
+			}
+		}
+		q.must("RESET ALL; SET search_path = qc")
+		if got, hit := q.hit(d); got != "x1|2020-01-02" || hit {
+			t.Errorf("got %q, hit %v", got, hit) // what it was told to set is in the key, if it comes to the same
+		}
+	})
+
+	t.Run("after code unseen", func(t *testing.T) {
+		q.must("SELECT same(1), writes()") // leaves nothing behind, but who knows
+		const n = "SELECT b FROM t WHERE a = 5"
+		for i := range 2 {
+			if got, hit := p.hit(n); got != "x5" || hit != (i > 0) {
+				t.Errorf("got %q, hit %v", got, hit)
+			}
+		}
+		if got, hit := q.hit(r); got != "x1" || hit {
+			t.Errorf("got %q, hit %v", got, hit)
+		}
+		if got, hit := q.hit(r); got != "x1" || !hit {
+			t.Errorf("got %q, hit %v", got, hit)
+		}
+		// A temporary table of a function's is asked for, and nobody else sees it.
+		f.reload("pool_size = 2")
+		q.must("DO $$BEGIN CREATE TEMP TABLE t (a int, b text); INSERT INTO t VALUES (1, 'temp'); END$$")
+		for range 2 {
+			if got := q.must(r); got != "temp" {
+				t.Errorf("got %q", got)
+			}
+			if got := p.must(r); got != "x1" {
+				t.Errorf("got %q", got)
+			}
+		}
+		q.must("DROP TABLE pg_temp.t")
+	})
+
+	// Servers that have been started anew may begin with other settings.
+	t.Run("restart", func(t *testing.T) {
+		s := f.plain() // search_path is what it is by default
+		f.MustExec(0, "ALTER SYSTEM SET search_path = 'qc'")
+		f.Must(f.Nodes[0].Restart(testcluster.Fast))
+		eventually(t, "the server", func() bool { got, err := s.run(r); return err == nil && got == "x1" })
+		s.must(r)
+		f.MustExec(0, "ALTER SYSTEM SET search_path = 'qc2'")
+		f.Must(f.Nodes[0].Restart(testcluster.Fast))
+		eventually(t, "the server", func() bool {
+			got, err := s.run(r)
+			if err == nil && got != "other" {
+				t.Errorf("got %q", got)
+			}
+			return err == nil
+		})
 	})
 }
 

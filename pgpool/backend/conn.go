@@ -11,6 +11,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pgpool-go/pgpool/auth"
@@ -88,6 +89,7 @@ type Conn struct {
 	uses     int       // sessions served
 	clean    uint64    // what had been sent when it was last reset
 	tainted  bool
+	gone     atomic.Bool
 
 	// Kept is what those who use a connection of a Share know of it. It travels
 	// with the connection.
@@ -381,6 +383,7 @@ func (c *Conn) Cancel(ctx context.Context) error {
 
 // Close closes the connection, and has its place in a Share pass to another.
 func (c *Conn) Close() error {
+	c.gone.Store(true)
 	err := c.Conn.Close()
 	if s := c.share; s != nil {
 		c.share = nil
@@ -388,6 +391,9 @@ func (c *Conn) Close() error {
 	}
 	return err
 }
+
+// Alive tells that neither side has closed the connection. Safe for all goroutines.
+func (c *Conn) Alive() bool { return !c.gone.Load() && !c.HungUp() }
 
 // Shared tells whether the connection is one of a Share.
 func (c *Conn) Shared() bool { return c.share != nil }

@@ -52,7 +52,8 @@ const muddledReads = 2
 
 // prefixOf is what a prefix was made of.
 type prefixOf struct {
-	main     *server
+	main     *server // nil in transaction mode, where servers come and go
+	node     int     // instead
 	system   string
 	told     uint64
 	seq      uint64
@@ -102,9 +103,6 @@ func (s *Session) noteHit(sql []byte) {
 // Where nothing is found the recording is armed if the answer may be kept.
 func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods []byte) []byte {
 	s.caching.recording.armed = false
-	if s.sharing.on { // whose settings are known as statements, not as the values that answers are kept for
-		return nil
-	}
 	if v.Class != parser.Select || !v.Reads || v.Lead.Cache == parser.CacheNo || s.follow() != nil || !s.mayCache() || !s.addressed() {
 		if v.Class == parser.Begin && !s.tx.open && s.follow() == nil {
 			s.learnStates() // or its reads could not be cached
@@ -150,14 +148,18 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 func (s *Session) mayCache() bool {
 	main := s.conns[s.main]
 	switch {
-	case main == nil || s.pipe.open() || s.pipe.skipping || s.askTemp && !s.knowTemp() || s.marks.listens || s.replication != "":
+	case s.sharing.on && !s.knowsOwnState(main):
+		return false
+	case main == nil && !s.sharing.on || s.pipe.open() || s.pipe.skipping || s.askTemp && !s.knowTemp() || s.marks.listens || s.replication != "":
 		return false
 	case s.caching.muddle.is && !s.clearUp() || s.settings.unknown || s.settings.unknownTx != parser.ScopeNone || len(s.settings.pending) > 0:
 		return false
 	case s.snap.Mode == conf.StreamingReplication && s.snap.Primary != s.main:
 		return false
 	case !s.tx.open:
-		return main.Status == 'I' && s.caching.written.nothing()
+		return (main == nil || main.Status == 'I') && s.caching.written.nothing()
+	case main == nil:
+		return false
 	}
 	level := s.router.Isolation()
 	return main.Status == 'T' && !s.tx.poisoned && !s.router.Wrote() && s.caching.written.nothing() &&
@@ -175,7 +177,7 @@ WHERE category OPERATOR(pg_catalog.~) '^(Client Connection Defaults|Version and 
 // unseen, if now is the time.
 func (s *Session) clearUp() bool {
 	m := &s.caching.muddle
-	if m.reads++; m.reads <= muddledReads || s.tx.open || s.pipe.open() || !s.due.empty() {
+	if m.reads++; s.sharing.on || m.reads <= muddledReads || s.tx.open || s.pipe.open() || !s.due.empty() {
 		return false
 	}
 	main := s.conns[s.main]
@@ -211,11 +213,16 @@ func (s *Session) knowTemp() bool {
 // addressed brings the prefix of keys up to date. It is false while there is none.
 func (s *Session) addressed() bool {
 	main, c := s.conns[s.main], &s.caching
-	if main.State == "" {
-		s.learnStates()
+	of := prefixOf{system: s.snap.Nodes[s.main].SystemID, seq: s.settings.seq, settings: len(s.settings.list), muddle: c.muddle.state}
+	if s.sharing.on {
+		of.node = s.main
+		of.state, of.told = s.ownState(main)
+	} else {
+		if main.State == "" {
+			s.learnStates()
+		}
+		of.main, of.told, of.state = main, main.Told(), main.State
 	}
-	of := prefixOf{main: main, system: s.snap.Nodes[s.main].SystemID, told: main.Told(), seq: s.settings.seq, settings: len(s.settings.list), state: main.State,
-		muddle: s.caching.muddle.state}
 	if of.state == "" || of.system == "" && s.Cache.Remote() {
 		return false
 	}
@@ -249,7 +256,7 @@ func (s *Session) address() {
 			add(p.Value)
 		}
 	}
-	for _, p := range c.of.main.Params() {
+	for _, p := range s.reported() {
 		if p.Name != "application_name" && p.Name != "in_hot_standby" {
 			add(p.Name)
 			add(p.Value)
@@ -288,21 +295,30 @@ func (s *Session) learnStates() {
 		if c == nil || c.State != "" || c.Status != 'I' || c.errands > 0 || c.HungUp() {
 			continue
 		}
-		limit, stop := context.WithTimeout(ctx, catalogLimit)
-		rows, err := (backend.Asker{Conn: c.Conn, Task: s.task}).Ask(limit, stateSQL)
-		stop()
-		delete(c.stmts, "") // the question took the unnamed statement's place
-		if err != nil || len(rows) != 1 || len(rows[0]) != 3 {
+		if learnt, err := s.learnState(c); err != nil {
 			s.logLookup(err)
-			continue
-		}
-		sum := sha256.Sum256([]byte(rows[0][0]))
-		c.State = string(sum[:])
-		if c.Node == s.main && c.Defaults == nil {
-			c.Defaults = &backend.Defaults{Isolation: rows[0][1], SearchPath: rows[0][2]}
+		} else if learnt && c.Node == s.main {
 			s.router.Default("default_transaction_isolation", c.Defaults.Isolation)
 		}
 	}
+}
+
+// learnState asks one of them. It reports whether its Defaults were unknown until
+// now.
+func (s *Session) learnState(c *server) (learnt bool, err error) {
+	limit, stop := context.WithTimeout(ctx, catalogLimit)
+	rows, err := (backend.Asker{Conn: c.Conn, Task: s.task}).Ask(limit, stateSQL)
+	stop()
+	delete(c.stmts, "") // the question took the unnamed statement's place
+	if err != nil || len(rows) != 1 || len(rows[0]) != 3 {
+		return false, err
+	}
+	sum := sha256.Sum256([]byte(rows[0][0]))
+	c.State = string(sum[:])
+	if learnt = c.Defaults == nil; learnt {
+		c.Defaults = &backend.Defaults{Isolation: rows[0][1], SearchPath: rows[0][2]}
+	}
+	return learnt, nil
 }
 
 // dependence is what the cache has to know of a statement; nil if nobody could be
@@ -398,6 +414,7 @@ func (t Tables) Match(n parser.Name) bool {
 // has arrived: perhaps a Parse, then Bind, perhaps Describe, Execute, Sync. That is
 // how drivers send a query. If it cannot, the answer is perhaps recorded.
 func (s *Session) cachedPipeline() (bool, error) {
+	s.caching.recording.armed = false // whatever has come of what it was armed for
 	p, ok := s.overview()
 	if !ok {
 		return false, nil
@@ -522,6 +539,7 @@ func (s *Session) adoptStatement(p overview) {
 	st, was := s.blank(), s.unnamed
 	st.frame = append(st.frame[:0], p.frame...)
 	st.name, st.verdict, st.home, st.meaning, st.bound, st.described = string(p.name), p.stmt.verdict, s.main, s.settings.meaning, true, false
+	st.alias = alias{}
 	if st.name != "" {
 		s.stmts[st.name] = st
 		return

@@ -36,7 +36,12 @@ func (s *Session) recordFrom(c *server) {
 	if !r.armed {
 		return
 	}
-	if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State || s.caching.muddle.state != "" ||
+	if s.sharing.on {
+		if !s.vouches(c) {
+			s.unrecord()
+			return
+		}
+	} else if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State || s.caching.muddle.state != "" ||
 		s.snap.Mode != conf.StreamingReplication || !s.Cache.CaughtUp(c.Node, r.ticket)) {
 		s.unrecord()
 		return

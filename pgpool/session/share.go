@@ -37,11 +37,13 @@ type sharing struct {
 	risky    bool         // the database has functions that leave something behind
 	audit    bool         // what the main server holds for the session is to be found out
 	defaults *backend.Defaults
+	last     lastMain // where the session has been, for the query cache
 }
 
 // shared is what is known of a server connection that sessions have in turns.
 type shared struct {
 	holder  *Session // who has it
+	muddy   bool     // code that no text shows has run on it, and nobody has looked after it; see cached_shared.go
 	murky   bool     // it may have settings that it does not list: all are reset before the next use
 	foreign bool     // what it knows of sequences may be another session's
 	names   *Session // whose names those in server.stmts are
@@ -229,10 +231,13 @@ func (s *Session) occupy(c *backend.Conn) error {
 		s.drop(srv)
 		return err
 	}
-	if c.Node != s.main {
+	err := s.knowState(srv)
+	if err == nil && c.Node != s.main {
 		return nil
 	}
-	err := s.knowDefaults(srv)
+	if err == nil {
+		err = s.knowDefaults(srv)
+	}
 	if err == nil {
 		err = s.learnHidden(srv)
 	}
@@ -247,6 +252,12 @@ func (s *Session) occupy(c *backend.Conn) error {
 // bringState gives a connection just borrowed the session's settings.
 func (s *Session) bringState(c *server) error {
 	want := s.settings.state(c.Node != s.main)
+	if s.clears(c) {
+		if err := s.exchange(c, clearing); err != nil {
+			return err
+		}
+		c.shared.muddy, c.shared.state = false, nil
+	}
 	if !want.same(c.shared.state) {
 		s.sharing.bringing = true
 		defer func() { s.sharing.bringing = false }()
@@ -421,9 +432,11 @@ func (s *Session) handOver(c *server) error {
 	if c.applied == s.settings.seq && !c.shared.murky {
 		c.shared.state = s.settings.state(c.Node != s.main)
 	}
+	c.shared.muddy = c.shared.muddy && !c.shared.murky
 	c.shared.murky = false
 	if c.Node == s.main {
 		s.noteTold(c)
+		s.noteLast(c)
 		if s.settings.undone {
 			s.settings.restore()
 		}
@@ -469,7 +482,7 @@ func (s *Session) resetShared(c *server) {
 	clear(c.stmts)
 	clear(c.shared.copies)
 	c.shared.strays = c.shared.strays[:0]
-	c.shared.state = login
+	c.shared.state, c.shared.muddy = login, false
 	c.Hand(s.task.Now())
 }
 

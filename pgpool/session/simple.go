@@ -68,6 +68,7 @@ func (s *Session) runQuery(v *parser.Verdict, sql []byte, size int, left, repeat
 		err = s.teach(choice.server, v)
 	}
 	if err != nil {
+		s.caching.recording.armed = false // what is answered next is something else
 		s.client.Skip(size)
 		return s.refuse(err)
 	}

@@ -34,6 +34,7 @@ func (w *written) forget() { *w = written{marks: w.marks[:0]} }
 func (s *Session) noteWrite(v *parser.Verdict, d route.Decision) {
 	if d.Opaque || v.Opaque && v.Class != parser.Execute || d.Effect != nil && d.Effect.Opaque {
 		s.caching.muddle.is, s.caching.muddle.reads = true, 0
+		s.muddy()
 	}
 	if !s.cfg.MemqcacheAutoCacheInvalidation || v.Reads && !d.Write && !d.Opaque && v.Class == parser.Select {
 		return
@@ -59,6 +60,7 @@ func (s *Session) noteEffect(v *parser.Verdict, d route.Decision) {
 			s.noteEffect(p.Verdict, route.Decision{})
 		default:
 			w.any, w.restless, s.caching.muddle.is = true, true, true
+			s.muddy()
 		}
 	case parser.Empty, parser.Pool, parser.Show, parser.Set, parser.Reset, parser.SetTx, parser.SetCharacter, parser.SetConstraints,
 		parser.Discard, parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo,
