@@ -4,6 +4,7 @@ package parser
 var poolShows = map[string]bool{
 	"pool_status": true, "pool_nodes": true, "pool_pools": true, "pool_processes": true, "pool_version": true,
 	"pool_cache": true, "pool_health_check_stats": true, "pool_backend_stats": true, "pool_routing": true, "pool_watchdog": true, "pool_shares": true,
+	"pool_cache_statements": true,
 }
 
 // poolCommand recognises pgpool's own commands at the front of a text. What
@@ -21,7 +22,10 @@ func poolCommand(sql []byte) (*PoolCommand, bool) {
 		if !ok || !poolShows[name] {
 			return nil, false
 		}
-		t.next()
+		if t.next(); name == "pool_cache" && t.isWord("statements") {
+			name += "_statements"
+			t.next()
+		}
 		return &PoolCommand{Op: PoolShow, Name: name}, t.atEnd()
 	case t.isWord("pgpool"):
 		t.next()

@@ -429,6 +429,40 @@ func queryCache(t *testing.T, lines ...string) {
 		}
 	})
 
+	t.Run("per statement", func(t *testing.T) {
+		q := f.connect("options", "-c "+path)
+		for i := range 5 { // the second two are answered: literals make two texts of one statement
+			p.must(fmt.Sprintf("SELECT b /* secret */ FROM t WHERE b <> 'secret' AND a = %d", 1+i%2))
+			var b string
+			if err := q.QueryRow(t.Context(), "SELECT b FROM t WHERE b <> 'secret' AND a = $1", 1+i%2).Scan(&b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, show := range []string{"SHOW POOL_CACHE STATEMENTS", "show pool_cache_statements;"} {
+			out := p.must(show)
+			for _, want := range []string{"3|2|0.60|postgres|SELECT b FROM t WHERE b <> ? AND a = ?\n", "3|2|0.60|postgres|SELECT b FROM t WHERE b <> ? AND a = $1\n"} {
+				if !strings.Contains(out+"\n", want) {
+					t.Errorf("%s lacks %q:\n%s", show, want, out)
+				}
+			}
+			if strings.Contains(out, "secret") {
+				t.Errorf("%s tells a secret:\n%s", show, out)
+			}
+		}
+		rows, err := q.Query(t.Context(), "SHOW POOL_CACHE STATEMENTS") // by the extended protocol
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		if n := len(rows.FieldDescriptions()); n != 5 || !rows.Next() {
+			t.Errorf("%d columns %v", n, rows.Err())
+		}
+		// SHOW POOL_CACHE is what scripts read: one row of nine columns.
+		if out := p.must("SHOW POOL_CACHE"); strings.Count(out, "|") != 8 || strings.Contains(out, "\n") {
+			t.Errorf("SHOW POOL_CACHE: %q", out)
+		}
+	})
+
 	t.Run("by hand", func(t *testing.T) {
 		const r = "SELECT 'by hand'"
 		p.must(r)

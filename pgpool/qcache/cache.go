@@ -24,6 +24,7 @@ type Cache struct {
 	hits, misses atomic.Uint64
 	replayed     sync.Map // node → time.Time
 	orphans      orphans
+	tallies      tallies
 }
 
 // store is where replies are. Its calls may block if it is remote.

@@ -125,15 +125,16 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 	key := append(append(s.caching.key[:0], s.caching.prefix...), kind)
 	key = append(key, what...)
 	s.caching.key = key
-	marks := s.readMarks(d)
+	marks := s.readMarks(d, text)
 	var reply []byte
 	var ticket *qcache.Ticket
-	find := func() { reply, ticket = s.Cache.Find(key, marks) }
+	find := func() { reply, ticket = s.Cache.Find(key, marks.read) }
 	if s.Cache.Remote() {
 		s.task.Block(find)
 	} else {
 		find()
 	}
+	s.Cache.Count(marks.tally, reply != nil)
 	if reply != nil || ticket == nil || !force && parser.Moody(moods) || !s.listed(d, force) {
 		return reply
 	}
@@ -349,12 +350,20 @@ func (s *Session) dependence(v *parser.Verdict) *catalog.Dependence {
 }
 
 // depMarks are the cache's marks for a dependence, kept with it.
-type depMarks struct{ read, written []*qcache.Mark }
+type depMarks struct {
+	read, written []*qcache.Mark
+	tally         *qcache.Tally // of a statement that may be kept
+}
 
 func (s *Session) marksOf(d *catalog.Dependence) *depMarks {
 	if m, ok := d.Marks.Load().(*depMarks); ok {
 		return m
 	}
+	return s.makeMarks(d, nil)
+}
+
+// makeMarks makes them; text is that of a statement that is looked up.
+func (s *Session) makeMarks(d *catalog.Dependence, text []byte) *depMarks {
 	m := &depMarks{read: []*qcache.Mark{s.Cache.All(), s.Cache.Mark(s.database, "")}}
 	for _, t := range d.Reads {
 		m.read = append(m.read, s.Cache.Mark(s.database, t))
@@ -362,11 +371,20 @@ func (s *Session) marksOf(d *catalog.Dependence) *depMarks {
 	for _, t := range d.Writes {
 		m.written = append(m.written, s.Cache.Mark(s.database, t))
 	}
+	if text != nil {
+		m.tally = s.Cache.Tally(s.database, parser.Normal(text, qcache.TallyText))
+	}
 	d.Marks.Store(m)
 	return m
 }
 
-func (s *Session) readMarks(d *catalog.Dependence) []*qcache.Mark { return s.marksOf(d).read }
+// readMarks are those of a read that is looked up.
+func (s *Session) readMarks(d *catalog.Dependence, text []byte) *depMarks {
+	if m, ok := d.Marks.Load().(*depMarks); ok && m.tally != nil {
+		return m
+	}
+	return s.makeMarks(d, text)
+}
 
 // listed tells whether the operator's lists let an answer be kept. As in the
 // original, views and unlogged tables must be on the one, and nothing may be on

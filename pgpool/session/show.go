@@ -42,9 +42,10 @@ var tables = map[string]table{
 	"pool_status":             {statusColumns, (*Session).showStatus},
 	"pool_version":            {[]string{"pool_version"}, (*Session).showVersion},
 	"pool_cache":              {cacheColumns, (*Session).showCache},
-	"pool_routing":            {routingColumns, (*Session).showRouting},   // ours
-	"pool_watchdog":           {watchdogColumns, (*Session).showWatchdog}, // ours
-	"pool_shares":             {shareColumns, (*Session).showShares},      // ours
+	"pool_cache_statements":   {cacheStatementColumns, (*Session).showCacheStatements}, // ours: SHOW POOL_CACHE STATEMENTS
+	"pool_routing":            {routingColumns, (*Session).showRouting},                // ours
+	"pool_watchdog":           {watchdogColumns, (*Session).showWatchdog},              // ours
+	"pool_shares":             {shareColumns, (*Session).showShares},                   // ours
 }
 
 // table is a SHOW command as it is under this configuration.

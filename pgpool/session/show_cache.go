@@ -20,6 +20,19 @@ func (s *Session) showCache() [][]string {
 	}}
 }
 
+// The columns of SHOW POOL_CACHE, per statement. SHOW POOL_CACHE itself has one row,
+// which scripts rely on.
+var cacheStatementColumns = []string{"num_cache_hits", "num_selects", "cache_hit_ratio", "database", "statement"}
+
+func (s *Session) showCacheStatements() (rows [][]string) {
+	for _, c := range s.Cache.Statements() {
+		rows = append(rows, []string{
+			strconv.FormatUint(c.Hits, 10), strconv.FormatUint(c.Misses, 10), hitRatio(c.Hits, c.Misses), c.Database, c.Statement,
+		})
+	}
+	return rows
+}
+
 func hitRatio(hits, misses uint64) string {
 	if hits+misses == 0 {
 		return "0.00"
