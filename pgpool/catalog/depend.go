@@ -134,13 +134,14 @@ WHERE p.provolatile OPERATOR(pg_catalog.<>) 'i' AND n.nspname OPERATOR(pg_catalo
 func (c *Catalog) Depend(ctx context.Context, a Asker, db string, path *Path, v *parser.Verdict) (*Dependence, error) {
 	d := c.database(db)
 	for range 8 {
-		now, gen := c.o.Now(), d.gen.Load()
+		gen := d.gen.Load()
 		m, _ := v.Dependence.Load().(*depMemo)
 		for ; m != nil; m = m.next {
-			if m.db == d && m.gen == gen && m.path == path.id() && (m.expires.IsZero() || now.Before(m.expires)) {
+			if m.db == d && m.gen == gen && m.path == path.id() && (m.expires.IsZero() || c.o.Now().Before(m.expires)) {
 				return m.is, nil
 			}
 		}
+		now := c.o.Now()
 		d.mu.RLock()
 		w := weigh{d: d, path: path, v: v, now: now, is: &Dependence{}}
 		w.run()

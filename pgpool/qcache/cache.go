@@ -95,7 +95,11 @@ func (q *Cache) Find(key []byte, marks []*Mark) ([]byte, *Ticket) {
 			return nil, nil // what comes back now may be wrong in a moment
 		}
 	}
-	reply, versions := q.store.find(key, marks, q.now())
+	var now time.Time
+	if q.expire > 0 || q.store.remote() { // else nobody asks
+		now = q.now()
+	}
+	reply, versions := q.store.find(key, marks, now)
 	// Doubts are looked at again: those that were there before what was found have
 	// ended by now, so that Settled counts them, and those that begin from here on
 	// will find the ticket outdated.

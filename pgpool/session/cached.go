@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgproto3"
-
 	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
@@ -84,10 +82,16 @@ func (s *Session) cachedQuery(v *parser.Verdict, sql []byte, size int) (bool, er
 	if err := s.glance(nil); err != nil {
 		return true, err
 	}
+	return true, s.giveKept(reply)
+}
+
+// giveKept sends the client a reply from the cache, and that all is done.
+func (s *Session) giveKept(reply []byte) error {
 	if _, err := s.client.Write(reply); err != nil {
-		return true, err
+		return err
 	}
-	return true, s.client.Send(s.readyForQuery())
+	status := [1]byte{s.status()}
+	return s.client.SendRaw(wire.ReadyForQuery, status[:])
 }
 
 // noteHit logs and counts an answer from the cache.
@@ -126,14 +130,7 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 	key = append(key, what...)
 	s.caching.key = key
 	marks := s.readMarks(d, text)
-	var reply []byte
-	var ticket *qcache.Ticket
-	find := func() { reply, ticket = s.Cache.Find(key, marks.read) }
-	if s.Cache.Remote() {
-		s.task.Block(find)
-	} else {
-		find()
-	}
+	reply, ticket := s.find(key, marks.read)
 	s.Cache.Count(marks.tally, reply != nil)
 	if reply != nil || ticket == nil || !force && parser.Moody(moods) || !s.listed(d, force) {
 		return reply
@@ -141,6 +138,20 @@ func (s *Session) recall(v *parser.Verdict, text []byte, kind byte, what, moods 
 	s.learnStates()
 	s.caching.recording.arm(bytes.Clone(key), ticket, text, kind == keyExecute)
 	return nil
+}
+
+// find is Cache.Find, which may have to wait.
+func (s *Session) find(key []byte, marks []*qcache.Mark) (reply []byte, ticket *qcache.Ticket) {
+	if !s.Cache.Remote() {
+		return s.Cache.Find(key, marks)
+	}
+	return s.findAfar(key, marks)
+}
+
+// findAfar is find in a memcached.
+func (s *Session) findAfar(key []byte, marks []*qcache.Mark) (reply []byte, ticket *qcache.Ticket) {
+	s.task.Block(func() { reply, ticket = s.Cache.Find(key, marks) })
+	return reply, ticket
 }
 
 // mayCache tells whether the session is in a state in which an answer from the
@@ -467,7 +478,7 @@ func (s *Session) cachedPipeline() (bool, error) {
 	s.noteHit(text)
 	if p.parsed {
 		s.adoptStatement(p)
-		if err := s.client.Send(&pgproto3.ParseComplete{}); err != nil {
+		if err := s.client.SendRaw(wire.ParseComplete, nil); err != nil {
 			return true, err
 		}
 	} else {
@@ -481,13 +492,10 @@ func (s *Session) cachedPipeline() (bool, error) {
 	if err := s.glance(nil); err != nil {
 		return true, err
 	}
-	if err := s.client.Send(&pgproto3.BindComplete{}); err != nil {
+	if err := s.client.SendRaw(wire.BindComplete, nil); err != nil {
 		return true, err
 	}
-	if _, err := s.client.Write(reply); err != nil {
-		return true, err
-	}
-	return true, s.client.Send(s.readyForQuery())
+	return true, s.giveKept(reply)
 }
 
 // overview is a pipeline of one execution. It refers to the client's buffer.

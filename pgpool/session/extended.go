@@ -561,6 +561,11 @@ func (s *Session) endPipeline() error {
 
 // readyForQuery shows the client its transaction's state.
 func (s *Session) readyForQuery() *pgproto3.ReadyForQuery {
+	return &pgproto3.ReadyForQuery{TxStatus: s.status()}
+}
+
+// status is that state.
+func (s *Session) status() byte {
 	status := byte('I')
 	if main := s.conns[s.main]; main != nil {
 		status = main.Status
@@ -568,7 +573,7 @@ func (s *Session) readyForQuery() *pgproto3.ReadyForQuery {
 	if s.tx.poisoned {
 		status = 'E'
 	}
-	return &pgproto3.ReadyForQuery{TxStatus: status}
+	return status
 }
 
 // syncServer ends the pipeline on one of several servers. The client is shown
