@@ -314,7 +314,7 @@ func (c *modelClient) tenant(id int, set string) {
 	if err := c.run(fmt.Sprintf(set, id)); err != nil {
 		c.complain("%v", err)
 	}
-	for range 2 {
+	for range 4 { // the settings are asked for before the third, if they are not known
 		got, err := c.ask(c.via, "SELECT tenant, v FROM mine")
 		if err != nil && c.tolerable(err) {
 			continue

@@ -136,11 +136,17 @@ func queryCache(t *testing.T, lines ...string) {
 			"SHOW work_mem":                                         false,
 			"EXPLAIN SELECT 1":                                      false,
 			"SELECT 1; SELECT 2":                                    false,
-			"SELECT query_to_xml('SELECT 1', true, true, '')::text": false,
 		} {
 			p.must(sql)
 			if _, hit := p.hit(sql); hit != kept {
 				t.Errorf("%s: kept %v, want %v", sql, hit, kept)
+			}
+		}
+		q := f.plain("options", "-c "+path) // whose settings are unknown after what is not kept
+		for _, sql := range []string{"SELECT query_to_xml('SELECT 1', true, true, '')::text", "SELECT writes()"} {
+			q.must(sql)
+			if _, hit := q.hit(sql); hit {
+				t.Errorf("%s is kept", sql)
 			}
 		}
 	})
@@ -296,6 +302,27 @@ func queryCache(t *testing.T, lines ...string) {
 			t.Errorf("a setting made unseen: %q", got)
 		}
 		q.must("DISCARD ALL")
+		q.must("SET search_path = qc")
+
+		// The same of a trigger.
+		other.must(`CREATE TABLE moved (a int); CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN PERFORM set_config(''search_path'', ''qc2'', false); RETURN NEW; END';
+			CREATE TRIGGER move AFTER INSERT ON moved FOR EACH ROW EXECUTE FUNCTION move()`)
+		for range 2 {
+			q.must("SET search_path = qc")
+			for range 3 {
+				if got := q.must(r); got != want {
+					t.Errorf("got %q", got)
+				}
+			}
+			q.must("INSERT INTO moved VALUES (1)")
+			for range 2 * 3 {
+				if got := q.must(r); got != "other" {
+					t.Errorf("a setting made by a trigger: %q", got)
+				}
+			}
+		}
+		other.must("DROP TABLE moved; DROP FUNCTION move()")
 		q.must("SET search_path = qc")
 
 		for set, sql := range map[string]string{

@@ -44,6 +44,7 @@ type muddle struct {
 	is    bool   // it is not known what they are
 	reads int    // that were not cached because of that
 	state string // a digest of what they were when asked; empty, never asked
+	seq   uint64 // of the newest change that counts in it
 }
 
 const muddledReads = 2
@@ -58,6 +59,7 @@ type prefixOf struct {
 	settings int
 	state    string
 	muddle   string
+	asked    uint64 // the muddle's seq
 }
 
 // Kinds of keys: an answer to a Query; to an Execute; to one with its Describe.
@@ -208,7 +210,7 @@ func (s *Session) clearUp() bool {
 		return false // blocks would not be what they seem
 	}
 	sum := sha256.Sum256([]byte(strings.Join(rows[0], "\x00")))
-	*m = muddle{state: string(sum[:])}
+	*m = muddle{state: string(sum[:]), seq: s.settings.seq}
 	return true
 }
 
@@ -225,7 +227,7 @@ func (s *Session) knowTemp() bool {
 // addressed brings the prefix of keys up to date. It is false while there is none.
 func (s *Session) addressed() bool {
 	main, c := s.conns[s.main], &s.caching
-	of := prefixOf{system: s.snap.Nodes[s.main].SystemID, seq: s.settings.seq, settings: len(s.settings.list), muddle: c.muddle.state}
+	of := prefixOf{system: s.snap.Nodes[s.main].SystemID, seq: s.settings.seq, settings: len(s.settings.list), muddle: c.muddle.state, asked: c.muddle.seq}
 	if s.sharing.on {
 		of.node = s.main
 		of.state, of.told = s.ownState(main)
@@ -282,6 +284,9 @@ func (s *Session) address() {
 		}
 		// Characteristics of transactions have no name.
 		c.steady = c.steady && set.name != "" && !strings.HasPrefix(set.name, "default_transaction_")
+		if c.of.muddle != "" && set.seq > c.of.asked { // on top of what was found then
+			add("again")
+		}
 		add(set.sql)
 	}
 	sum := sha256.Sum256(b)

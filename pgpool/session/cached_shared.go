@@ -46,7 +46,7 @@ func (s *Session) knowsOwnState(main *server) bool {
 		s.caching.muddle, s.askTemp = muddle{}, false // what was done unseen has stayed behind on the connections
 	}
 	last := s.sharing.last.conn
-	return last != nil && last.Node == s.main && !s.tx.poisoned && last.Alive()
+	return last != nil && last.Node == s.main && len(s.marks.held) == 0 && !s.tx.poisoned && last.Alive()
 }
 
 // ownState is how the settings are after login and what is reported of them, as

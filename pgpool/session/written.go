@@ -33,15 +33,30 @@ func (w *written) forget() { *w = written{marks: w.marks[:0]} }
 // noteWrite notes what a statement that is about to be sent may write.
 func (s *Session) noteWrite(v *parser.Verdict, d route.Decision) {
 	if d.Opaque || v.Opaque && v.Class != parser.Execute || d.Effect != nil && d.Effect.Opaque {
-		s.caching.muddle.is, s.caching.muddle.reads = true, 0
-		s.muddy()
+		s.muddled()
 	}
-	if !s.cfg.MemqcacheAutoCacheInvalidation || v.Reads && !d.Write && !d.Opaque && v.Class == parser.Select {
+	if v.Reads && !d.Write && !d.Opaque && v.Class == parser.Select {
 		return
 	}
 	w := &s.caching.written
 	w.sent++
 	s.noteEffect(v, d)
+	if !s.cfg.MemqcacheAutoCacheInvalidation && w.doubt == nil {
+		w.forget() // what code it may run counts all the same
+	}
+}
+
+// muddled notes that code is about to run which no text shows: besides what it
+// writes, it may change settings.
+func (s *Session) muddled() {
+	s.caching.muddle.is, s.caching.muddle.reads = true, 0
+	s.muddy()
+}
+
+// anything notes that such code may write anything in the database.
+func (s *Session) anything() {
+	s.caching.written.any = true
+	s.muddled()
 }
 
 func (s *Session) noteEffect(v *parser.Verdict, d route.Decision) {
@@ -59,8 +74,8 @@ func (s *Session) noteEffect(v *parser.Verdict, d route.Decision) {
 		case p != nil && p.Verdict != nil:
 			s.noteEffect(p.Verdict, route.Decision{})
 		default:
-			w.any, w.restless, s.caching.muddle.is = true, true, true
-			s.muddy()
+			w.restless = true
+			s.anything()
 		}
 	case parser.Empty, parser.Pool, parser.Show, parser.Set, parser.Reset, parser.SetTx, parser.SetCharacter, parser.SetConstraints,
 		parser.Discard, parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo,
@@ -86,9 +101,11 @@ func (s *Session) noteEffect(v *parser.Verdict, d route.Decision) {
 			s.noteTables(v)
 			return
 		}
-		w.any, w.restless, w.all = true, true, w.all || v.Everywhere
+		w.restless, w.all = true, w.all || v.Everywhere
+		s.anything() // there may be event triggers
 	default:
-		w.any, w.restless = true, true
+		w.restless = true
+		s.anything()
 	}
 }
 
@@ -114,7 +131,7 @@ func (s *Session) noteTables(v *parser.Verdict) {
 		w.any = true
 		return
 	case d.Any && !s.onlyOwn(v):
-		w.any = true
+		s.anything()
 		return
 	case !v.Writes && (v.Inner == nil || !v.Inner.Writes):
 		return // locks are no change
