@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -454,6 +455,31 @@ func queryCache(t *testing.T, lines ...string) {
 				t.Error("today is kept")
 			}
 		}
+	})
+
+	// What is asked about views needs locks on their tables, which somebody may wait for
+	// in front of us until our own transaction is over.
+	t.Run("a lock in the way", func(t *testing.T) {
+		own := f.plain("options", "-c "+path)
+		const r = "SELECT count(*) FROM vv"
+		own.must("BEGIN")
+		want := own.must(r)
+		other.must("CREATE TABLE news ()") // nothing is known any more
+		altered := make(chan string, 1)
+		go func() { altered <- direct("ALTER TABLE t ADD COLUMN news int") }()
+		eventually(t, "the wait for the lock", func() bool { return f.direct("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1" })
+		began := time.Now()
+		for range 3 {
+			if got := own.must(r); got != want {
+				t.Errorf("got %q", got)
+			}
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("three reads have taken %v", took)
+		}
+		own.must("COMMIT")
+		<-altered
+		other.must("ALTER TABLE t DROP COLUMN news; DROP TABLE news")
 	})
 
 	t.Run("per statement", func(t *testing.T) {

@@ -21,6 +21,11 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_ca
 WHERE p.proname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[])
 GROUP BY n.nspname, p.proname`
 
+	// To tell a view's definition the server locks its tables, and so queues behind
+	// whoever waits to alter one: perhaps until the very transaction is over for which
+	// we ask. Then it is better not to know.
+	impatient = `pg_catalog.set_config('lock_timeout', '100ms', true) IS NOT NULL`
+
 	operatorsSQL = `
 UNION ALL
 SELECT 'o', n.nspname, o.oprname, '', '', ''
@@ -49,7 +54,7 @@ WHERE p.provolatile OPERATOR(pg_catalog.=) 'v' AND n.nspname OPERATOR(pg_catalog
  ) AS e(oid, child)
 )
 SELECT tn.nspname, t.relname, n.nspname, c.relname, c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text,
- CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END
+ CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' AND ` + impatient + ` THEN pg_catalog.pg_get_viewdef(c.oid) END
 FROM behind b JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) b.top JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) t.relnamespace
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE NOT b.child OR c.relpersistence OPERATOR(pg_catalog.=) 'u' OR c.relkind OPERATOR(pg_catalog.=) 'f'`

@@ -106,7 +106,8 @@ SELECT 'r', tn.nspname, t.relname, n.nspname, c.relname, c.relkind::pg_catalog.t
      AND d.objid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM pg_catalog.pg_attrdef a WHERE a.adrelid OPERATOR(pg_catalog.=) c.oid)
     OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
      AND d.objid OPERATOR(pg_catalog.=) ANY (SELECT k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) c.oid))))::pg_catalog.text,
- CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg_catalog.name[]) THEN pg_catalog.pg_get_viewdef(c.oid) END
+ CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg_catalog.name[]) AND ` + impatient + `
+ THEN pg_catalog.pg_get_viewdef(c.oid) END
 FROM reach b JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) b.top JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) t.relnamespace
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 UNION ALL
