@@ -26,7 +26,7 @@ type Conn struct {
 	in    []byte // in[r:w] has arrived and is not consumed; nil while idle
 	r, w  int
 	owed  int           // bytes of a frame under way that Forward has yet to pass on
-	eager bool          // the task waits for it to be read, so that the loop may do that
+	eager bool          // its task, a coroutine of the loop, waits for it to be read: the loop may do that
 	inErr syscall.Errno // what the loop has met when it did
 
 	out     []byte // composed and not sent
@@ -79,8 +79,10 @@ func giveBack(b []byte) {
 
 // Attach makes t the task that c wakes; nil leaves c unattended, as in a pool.
 func (c *Conn) Attach(t *Task) {
-	if c.posted > 0 && (t == nil || t.loop != c.loop) {
+	if c.queued && (t == nil || t.loop != c.loop) {
+		c.loop.withdraw(c)
 		c.deliverPosted()
+		c.posted = 0 // what the kernel has not taken goes with the next Flush
 	}
 	c.task.Store(t)
 	if t == nil {
@@ -397,10 +399,7 @@ func (c *Conn) Post() error {
 		return c.Flush()
 	}
 	c.posted = len(c.out)
-	if !c.queued {
-		c.queued = true
-		c.loop.outbox = append(c.loop.outbox, c)
-	}
+	c.loop.queue(c)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -131,6 +132,20 @@ func (l *loop) take() *Task {
 	return t
 }
 
+// queue has what c has posted sent at the end of the volley.
+func (l *loop) queue(c *Conn) {
+	if !c.queued {
+		c.queued = true
+		l.outbox = append(l.outbox, c)
+	}
+}
+
+// withdraw forgets c, which is about to leave the loop.
+func (l *loop) withdraw(c *Conn) {
+	c.queued = false
+	l.outbox = slices.DeleteFunc(l.outbox, func(o *Conn) bool { return o == c })
+}
+
 // sendPosted sends what has been posted. What the kernel does not take waits for
 // the socket's next event.
 func (l *loop) sendPosted() {
@@ -197,14 +212,13 @@ func (l *loop) deliver(ev *syscall.EpollEvent) {
 		return
 	}
 	c.state.Or(flags)
-	if flags&writable != 0 && c.posted > 0 && !c.queued {
-		c.queued = true
-		l.outbox = append(l.outbox, c)
-	}
 	t := c.task.Load()
 	switch {
 	case t == nil:
 	case t.loop == l && t.body != nil:
+		if flags&writable != 0 && c.posted > 0 {
+			l.queue(c)
+		}
 		if c.eager && flags&readable != 0 {
 			c.readAhead()
 		}
