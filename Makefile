@@ -18,7 +18,7 @@ BENCHFLAGS ?=
 # for `make demo`: the port to listen on; empty: 9999 if it is free
 PORT ?=
 
-.PHONY: all build test lint imports bench bench-go bench-pgbench drivers pgx-suite scenarios demo install testdeps clean
+.PHONY: all build test lint imports bench bench-go bench-pgbench pgo drivers pgx-suite scenarios demo install testdeps clean
 
 all: build
 
@@ -55,6 +55,17 @@ bench-go:
 bench-pgbench: testdeps build
 	$(GO) build -o bin/pgpool-bench ./tools/bench
 	bin/pgpool-bench -pgpool bin/pgpool $(BENCHFLAGS)
+
+# The profile that the compiler optimises the program by: to be made anew, on a quiet
+# machine, when the hot path has changed much.
+pgo: testdeps
+	@dir=$$(mktemp -d); trap 'rm -rf $$dir' EXIT; \
+	$(GO) build -trimpath -pgo=off -tags '$(TAGS) profile' -o $$dir/pgpool ./tools/pgpool; \
+	$(GO) build -o bin/pgpool-bench ./tools/bench; \
+	CPU_PROFILES=$$dir bin/pgpool-bench -pgpool $$dir/pgpool -rounds 1 -seconds 6 -clients 16,64 -many 1000 \
+		-modes simple,extended,prepared,connect,writes,many,cached,tls -targets pgpool-go,pgpool-go-lb,pgpool-go-tx,pgpool-go-cache,pgpool-go-tls; \
+	find $$dir -name '*.prof' -size -1k -delete; \
+	$(GO) tool pprof -symbolize=none -proto $$dir/*.prof > tools/pgpool/default.pgo
 
 # Logins by the drivers of several languages, that of Java, for which a JDK is
 # installed, included.

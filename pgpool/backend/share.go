@@ -225,7 +225,7 @@ func (s *Share) Lose() {
 func (s *Share) serve() {
 	for l := s.limits(); len(s.queue) > 0 && s.open < l.Size; {
 		s.open++
-		s.next().end()
+		s.next().end(nil)
 	}
 }
 
@@ -237,14 +237,16 @@ func (s *Share) next() *Turn {
 	return t
 }
 
-func (t *Turn) end() {
+// end tells the waiting task, on behalf of another one or of nobody.
+func (t *Turn) end(by *wire.Task) {
 	t.done.Store(true)
-	t.Task.Wake()
+	t.Task.WakeBy(by)
 }
 
 // Return takes a connection back whose state its user can answer for. It goes to
 // whoever has waited longest.
 func (s *Share) Return(c *Conn, now time.Time) {
+	user := c.Task()
 	c.Attach(nil)
 	c.Overheard = nil
 	l := s.limits()
@@ -268,13 +270,13 @@ func (s *Share) Return(c *Conn, now time.Time) {
 	if c.key == t.Key {
 		s.lend(t, c)
 		s.mu.Unlock()
-		t.Task.Wake()
+		t.Task.WakeBy(user)
 		return
 	}
 	c.share = nil // its place passes to another kind of connection
 	s.mu.Unlock()
 	c.Bye()
-	t.end()
+	t.end(user)
 }
 
 // Wanted tells whether somebody waits. It takes no lock.

@@ -32,11 +32,13 @@ func (s *Session) stays() bool {
 	if was := s.slot.pinned.Load(); why == "" && was == nil || was != nil && *was == why {
 		return why != ""
 	}
-	s.slot.pinned.Store(&why)
 	if why == "" {
 		s.slot.pinned.Store(nil)
+		return false
 	}
-	return why != ""
+	shown := why // which alone is kept
+	s.slot.pinned.Store(&shown)
+	return true
 }
 
 // auditSQL lists what a session may own on a server, by kind, name and value.

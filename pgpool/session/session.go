@@ -27,15 +27,53 @@ import (
 // Session is one client. All of it belongs to the goroutine of Serve, except
 // what other files mark as safe for others.
 type Session struct {
+	// First what every statement touches, in few cache lines: after another
+	// session's turn each of them is a miss.
 	*Shared
-	task   *wire.Task
-	client *wire.Conn
-	over   func() // to be called at the end
-	slot   *Slot
-	cfg    *Current // as of the last settle, with what PGPOOL SET has changed
-	base   *Current // what cfg was made from
-	log    *slog.Logger
+	task     *wire.Task
+	client   *wire.Conn
+	slot     *Slot
+	cfg      *Current // as of the last settle, with what PGPOOL SET has changed
+	base     *Current // what cfg was made from
+	snap     *cluster.Snapshot
+	router   *route.Session
+	main     int            // the node for everything that may not be elsewhere
+	cur      *server        // who owes or last owed replies
+	conns    []*server      // by node; nil where none is open
+	watch    []*wire.Conn   // client and all of conns, for the idle wait
+	watching [4]*wire.Conn  // behind watch while it is short
+	rnd      func() float64 // for draws
+	rep      *replicas      // where all nodes run every write; nil in other modes
 
+	due       expectations
+	asked     asked
+	flight    cancels // cancel requests under way
+	askTemp   bool    // the main server may have temporary tables that route does not know of
+	heard     bool    // the client has been sent a byte of the answer under way
+	mayRepeat bool    // and if not, its statement may be run again elsewhere, see again.go
+	behind    bool    // some standby has yet to be told that a block is over
+	mended    bool    // an error was dealt with, and its frame consumed; see mend.go
+	batch     batch
+	tx        transaction
+	pipe      pipeline
+	unnamed   *statement
+	spare     *statement // to be filled by the next unnamed one
+	stmts     map[string]*statement
+	portals   map[string]*portal
+	marks     marks
+	path      *catalog.Path // of pathText, see lookup.go
+	pathOf    pathOf
+	settings  settings
+	sharing   sharing
+	caching   caching
+
+	pathText string
+	sqlStmts map[string]*sqlStatement // prepared by SQL, on the main server only
+	changed  *statement               // found to be described otherwise by the server asked last
+	params   []byte                   // of the description that is being read
+
+	over                func() // to be called at the end
+	log                 *slog.Logger
 	user, database, app string
 	host, port          string // of the client, as logs and pool_hba see it
 	tls                 bool   // the client speaks TLS,
@@ -49,43 +87,6 @@ type Session struct {
 	replication         string // value of the startup parameter; empty for ordinary sessions
 	since               time.Time
 	cancelKey           cancelKey
-
-	main     int            // the node for everything that may not be elsewhere
-	conns    []*server      // by node; nil where none is open
-	watch    []*wire.Conn   // client and all of conns, for the idle wait
-	watching [4]*wire.Conn  // behind watch while it is short
-	cur      *server        // who owes or last owed replies
-	rnd      func() float64 // for draws
-	flight   cancels        // cancel requests under way
-	snap     *cluster.Snapshot
-
-	due       expectations
-	settings  settings
-	tx        transaction
-	pipe      pipeline
-	stmts     map[string]*statement
-	sqlStmts  map[string]*sqlStatement // prepared by SQL, on the main server only
-	unnamed   *statement
-	spare     *statement // to be filled by the next unnamed one
-	changed   *statement // found to be described otherwise by the server asked last
-	params    []byte     // of the description that is being read
-	portals   map[string]*portal
-	marks     marks
-	path      *catalog.Path // of pathText, see lookup.go
-	pathText  string
-	pathOf    pathOf
-	router    *route.Session
-	askTemp   bool // the main server may have temporary tables that route does not know of
-	heard     bool // the client has been sent a byte of the answer under way
-	mayRepeat bool // and if not, its statement may be run again elsewhere, see again.go
-	batch     batch
-	asked     asked
-	behind    bool // some standby has yet to be told that a block is over
-	caching   caching
-	sharing   sharing
-	mended    bool // an error was dealt with, and its frame consumed; see mend.go
-
-	rep *replicas // where all nodes run every write; nil in other modes
 }
 
 // Serve holds the whole conversation with a client, closes the connection, and
@@ -184,7 +185,7 @@ func (s *Session) turns() error {
 
 // turned is what follows a message that has been dealt with.
 func (s *Session) turned(err error) error {
-	if err != nil && !s.rerun(err) {
+	if err == errResting || err != nil && !s.rerun(err) {
 		return err
 	}
 	if s.sharing.on {

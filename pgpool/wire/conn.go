@@ -13,33 +13,34 @@ import (
 // Conn is one socket with its buffers. Only the task it is attached to may read
 // and write it; Shutdown and HungUp are safe for all goroutines.
 type Conn struct {
-	engine *Engine
-	loop   *loop
-	fd     int
-	gen    uint32 // tells this Conn's events from those of an earlier user of fd
-	task   atomic.Pointer[Task]
-	state  atomic.Uint32
-	mark   func(error) error // dresses errors in the side they belong to
-	local  net.Addr
-	remote net.Addr
+	// What every frame touches comes first, in two cache lines.
+	loop  *loop
+	task  atomic.Pointer[Task]
+	fd    int
+	gen   uint32 // tells this Conn's events from those of an earlier user of fd
+	state atomic.Uint32
 
 	in    []byte // in[r:w] has arrived and is not consumed; nil while idle
 	r, w  int
 	owed  int           // bytes of a frame under way that Forward has yet to pass on
+	inErr syscall.Errno // what the loop has met when it has read ahead
 	eager bool          // its task, a coroutine of the loop, waits for it to be read: the loop may do that
-	inErr syscall.Errno // what the loop has met when it did
 
-	out     []byte // composed and not sent
-	posted  int    // of these, bytes that the loop is to send
-	queued  bool   // is in the loop's outbox
-	outErr  error  // of a send by the loop
-	sent    uint64 // bytes in all
-	watched bool   // write readiness is reported
-	door    *door  // of a listening socket
+	out     []byte  // composed and not sent
+	posted  int     // of these, bytes that the loop is to send
+	queued  bool    // is in the loop's outbox
+	watched bool    // write readiness is reported
+	sent    uint64  // bytes in all
+	sealed  *sealed // between the buffers and the socket; nil without TLS
+	door    *door   // of a listening socket
 	relief  func() error
+	outErr  error // of a send by the loop
+	tap     *Tap
 
-	tap    *Tap
-	sealed *sealed // between the buffers and the socket; nil without TLS
+	engine *Engine
+	mark   func(error) error // dresses errors in the side they belong to
+	local  net.Addr
+	remote net.Addr
 
 	closeMu sync.Mutex // orders Close and Shutdown: a closed fd may belong to another
 	closed  bool
@@ -65,6 +66,30 @@ var (
 	smallPool = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 	largePool = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
+
+// small is an empty small buffer.
+func (c *Conn) small() []byte {
+	if l := c.loop; l != nil && len(l.buffers) > 0 && c.task.Load().of(l) {
+		last := len(l.buffers) - 1
+		b := l.buffers[last]
+		l.buffers = l.buffers[:last]
+		return b
+	}
+	return smallPool.Get().(*[smallBuffer]byte)[:0]
+}
+
+// maxBuffers bounds those that a loop keeps.
+const maxBuffers = 64
+
+// giveBack puts a buffer by for the next who needs one; on the loop, whose last one is
+// still in the processor's caches.
+func (c *Conn) giveBack(b []byte) {
+	if l := c.loop; cap(b) == smallBuffer && l != nil && len(l.buffers) < maxBuffers && c.task.Load().of(l) {
+		l.buffers = append(l.buffers, b[:0])
+		return
+	}
+	giveBack(b)
+}
 
 func giveBack(b []byte) {
 	switch cap(b) {
@@ -93,6 +118,9 @@ func (c *Conn) Attach(t *Task) {
 		c.state.Or(readable | hungUp)
 	}
 }
+
+// Task is whom c is attached to.
+func (c *Conn) Task() *Task { return c.task.Load() }
 
 // Near tells whether t can use c without its being moved to another loop.
 func (c *Conn) Near(t *Task) bool { return c.loop == t.loop }
@@ -154,11 +182,11 @@ func (c *Conn) Unread(b []byte) {
 // may be long.
 func (c *Conn) Release() {
 	if c.r == c.w && c.in != nil {
-		giveBack(c.in)
+		c.giveBack(c.in)
 		c.in, c.r, c.w = nil, 0, 0
 	}
 	if len(c.out) == 0 && c.out != nil {
-		giveBack(c.out)
+		c.giveBack(c.out)
 		c.out = nil
 	}
 	if c.sealed != nil {
@@ -173,7 +201,7 @@ func (c *Conn) room(want int) {
 	want = min(want, largestLeap)
 	if c.in == nil {
 		if want <= smallBuffer {
-			c.in = smallPool.Get().(*[smallBuffer]byte)[:]
+			c.in = c.small()[:smallBuffer]
 		} else {
 			c.in = make([]byte, want)
 		}
@@ -355,7 +383,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 	}
 	if c.out == nil {
-		c.out = smallPool.Get().(*[smallBuffer]byte)[:0]
+		c.out = c.small()
 	}
 	c.out = append(c.out, p...)
 	return len(p), nil
@@ -418,7 +446,7 @@ func (c *Conn) deliverPosted() {
 	c.posted -= n
 	c.out = c.out[:copy(c.out, c.out[n:])]
 	if len(c.out) == 0 && c.in == nil {
-		giveBack(c.out)
+		c.giveBack(c.out)
 		c.out = nil
 	}
 }

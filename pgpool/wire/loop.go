@@ -19,13 +19,14 @@ type loop struct {
 	wakefd int          // eventfd that ends the wait from outside
 	now    atomic.Int64 // coarse clock, see Task.Now
 
-	ready  []*Task // to be run in this turn,
-	at     int     // of which these have been
-	later  []*Task // have had their share of this turn
-	outbox []*Conn // have something posted, see Conn.Post
-	idle   []*coroutine
-	alarms []*alarm // called off, see Task.Limit
-	away   int      // tasks in Block
+	ready   []*Task  // to be run in this turn,
+	at      int      // of which these have been
+	later   []*Task  // have had their share of this turn
+	outbox  []*Conn  // have something posted, see Conn.Post
+	buffers [][]byte // small and empty
+	idle    []*coroutine
+	alarms  []*alarm // called off, see Task.Limit
+	away    int      // tasks in Block
 
 	mu       sync.Mutex
 	injected []*Task // woken by other goroutines
@@ -215,7 +216,7 @@ func (l *loop) deliver(ev *syscall.EpollEvent) {
 	t := c.task.Load()
 	switch {
 	case t == nil:
-	case t.loop == l && t.body != nil:
+	case t.of(l):
 		if flags&writable != 0 && c.posted > 0 {
 			l.queue(c)
 		}

@@ -128,6 +128,9 @@ func (l *loop) fresh() *Task {
 // Next sets what a coroutine runs after a rest.
 func (t *Task) Next(f func(*Task)) { t.body = f }
 
+// of tells whether t is a coroutine of l, so that what belongs to l is at hand.
+func (t *Task) of(l *loop) bool { return t != nil && t.loop == l && t.body != nil }
+
 // MayRest tells whether the task can rest at all.
 func (t *Task) MayRest() bool { return t.co != nil }
 
@@ -167,6 +170,16 @@ func (t *Task) Wake() {
 	select {
 	case t.token <- struct{}{}:
 	default:
+	}
+}
+
+// WakeBy is Wake by another task, which is running. One of the same loop goes on
+// within the turn, and nobody need be woken.
+func (t *Task) WakeBy(by *Task) {
+	if l := t.loop; !t.of(l) || !by.of(l) {
+		t.Wake()
+	} else if !t.queued.Swap(true) {
+		l.ready = append(l.ready, t)
 	}
 }
 

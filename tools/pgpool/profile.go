@@ -11,9 +11,9 @@ import (
 )
 
 // Built with the tag profile, the program writes CPU profiles of ten seconds each to
-// the folder that PGPOOL_PROFILES names: see make pgo.
+// the folder that CPU_PROFILES names: see make pgo.
 func init() {
-	dir := os.Getenv("PGPOOL_PROFILES")
+	dir := os.Getenv("CPU_PROFILES")
 	if dir == "" {
 		return
 	}
