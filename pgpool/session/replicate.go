@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
@@ -22,7 +24,8 @@ type act struct {
 	decision route.Decision
 	text     string // as the client sent it, for the log and for what a comment in it wishes
 	volley   volley
-	alone    bool // it is the whole of a Query
+	server   *server   // that has the portal it reads from, if it is on one node only
+	making   *prepared // by PREPARE
 }
 
 // everywhere tells whether a statement goes to all nodes rather than to one that
@@ -31,6 +34,8 @@ func (s *Session) everywhere(v *parser.Verdict, d route.Decision, text []byte) b
 	switch {
 	case v.Class == parser.Empty, v.Class == parser.Show:
 		return false
+	case v.Class == parser.SetTx && v.Transaction.Snapshot:
+		return false // it is the main node's, where the reads of the transaction are then
 	case !v.Reads || d.Write || d.Reason == route.ReasonUnresolved:
 		return true
 	}
@@ -54,6 +59,9 @@ func (s *Session) consult(v *parser.Verdict, text []byte, extended bool) (route.
 			s.conns = append(s.conns, nil)
 		}
 	}
+	if v.Database != "" {
+		s.Pool.Leave(v.Database, s.task.Now())
+	}
 	s.askTemp = false // temporary tables are on all nodes
 	in := s.input(v, text, extended, 0)
 	return s.decide(&in)
@@ -72,6 +80,37 @@ func encloses(v *parser.Verdict) bool {
 	return v.Transaction == nil
 }
 
+// outside is the server's error for a statement that needs a block of the client's
+// while only one of ours is open, of which the server knows nothing. A string of
+// several statements is block enough for some.
+func (s *Session) outside(v *parser.Verdict, several bool) error {
+	if r := s.rep; !r.open || !r.inner || r.failed() {
+		return nil
+	}
+	what := ""
+	switch {
+	case v.Class == parser.Savepoint:
+		what = "SAVEPOINT"
+	case v.Class == parser.Release:
+		what = "RELEASE SAVEPOINT"
+	case v.Class == parser.RollbackTo:
+		what = "ROLLBACK TO SAVEPOINT"
+	case v.Class == parser.Commit && v.Transaction.Chain:
+		what = "COMMIT AND CHAIN"
+	case v.Class == parser.Rollback && v.Transaction.Chain:
+		what = "ROLLBACK AND CHAIN"
+	case several:
+	case v.Class == parser.Declare && !v.Hold:
+		what = "DECLARE CURSOR"
+	case v.Class == parser.Lock:
+		what = "LOCK TABLE"
+	}
+	if what == "" {
+		return nil
+	}
+	return &wire.Error{Severity: "ERROR", Code: "25P01", Message: what + " can only be used in transaction blocks"}
+}
+
 // sees tells whether a statement takes a snapshot.
 func sees(v *parser.Verdict) bool {
 	switch v.Class {
@@ -88,6 +127,9 @@ func (s *Session) prepareAll(v *parser.Verdict, inBlock bool) error {
 		return err
 	}
 	r := s.rep
+	if r.foreign && v.Writes {
+		return &wire.Error{Severity: "ERROR", Code: "0A000", Message: "a transaction that has imported a snapshot cannot write", Detail: "The snapshot is the main node's, and others have none that is the same."}
+	}
 	if inBlock || encloses(v) {
 		if err := s.enclose(); err != nil {
 			return err
@@ -159,6 +201,9 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 // note remembers what follows from a statement that has succeeded.
 func (s *Session) note(a *act) {
 	s.noteNames(a.verdict)
+	if t := a.verdict.Transaction; t != nil && t.Snapshot && s.rep.open {
+		s.rep.foreign = true
+	}
 	v := ran(a.verdict, a.decision)
 	if !plain(v) || a.decision.Opaque {
 		tag := []byte("")
@@ -342,6 +387,11 @@ func (s *Session) finish(a *act) (ok bool, err error) {
 	if !r.open { // the server says what it thinks of that
 		return s.runOnMain(a)
 	}
+	if r.inner { // as the server would say, which knows of a block
+		if err := s.client.Send(&pgproto3.NoticeResponse{Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "25P01", Message: "there is no transaction in progress"}); err != nil {
+			return false, err
+		}
+	}
 	if main.Status == 'E' || a.verdict.Transaction.Op == parser.TxRollback {
 		end := "ROLLBACK"
 		if a.verdict.Transaction.Chain {
@@ -459,7 +509,7 @@ func committed(a outcome) outcome {
 
 // ownWants are the replies to one statement that was put.
 func ownWants() []want {
-	return []want{{kind: wire.Close, skip: true}, {kind: wire.Parse, skip: true}, {kind: wire.Bind, skip: true}, {kind: wire.Execute, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Sync}}
+	return []want{{kind: wire.Close}, {kind: wire.Close}, {kind: wire.Parse}, {kind: wire.Bind}, {kind: wire.Execute}, {kind: wire.Close}, {kind: wire.Close}, {kind: wire.Sync}}
 }
 
 // split is the end of a session that was lost in the middle of a commit: the main
@@ -528,13 +578,11 @@ func (s *Session) endReplicated() error {
 			return err
 		}
 	}
-	if len(r.tail) > 0 {
-		if _, err := s.client.Write(r.tail); err != nil {
-			return err
-		}
-		r.tail = r.tail[:0]
+	if err := s.writeTail(); err != nil {
+		return err
 	}
 	if !r.open {
+		clear(r.portals)
 		s.leaveQuiet()
 	}
 	c := s.conns[s.main]
@@ -567,6 +615,21 @@ func (s *Session) endReplicated() error {
 	return s.client.SendRaw(wire.ReadyForQuery, []byte{status})
 }
 
+// writeTail gives the client the end of the answer before, and what came with it.
+func (s *Session) writeTail() error {
+	r := s.rep
+	for _, b := range [][]byte{r.tail, r.news} {
+		if len(b) == 0 {
+			continue
+		}
+		if _, err := s.client.Write(b); err != nil {
+			return err
+		}
+	}
+	r.tail, r.news = r.tail[:0], r.news[:0]
+	return nil
+}
+
 // endInner commits or rolls back a block of our own.
 func (s *Session) endInner() error {
 	r := s.rep
@@ -595,6 +658,7 @@ func (s *Session) endInner() error {
 // alone has one node run a read.
 func (s *Session) alone(a *act) (ok bool, err error) {
 	r := s.rep
+	s.sameShape(a)
 	c, err := s.readerFor(a)
 	if err != nil {
 		return false, err
@@ -612,6 +676,11 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 		s.gates.leave()
 		if err != nil {
 			return false, err
+		}
+	}
+	for i := range a.volley {
+		if m := &a.volley[i]; m.kind == wire.Bind && m.portal != nil {
+			m.portal.server = c
 		}
 	}
 	s.running(c)
@@ -651,9 +720,43 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 		}
 		return false, nil
 	}
+	if s.marks.listens && !r.open && c.Node != s.main {
+		// A reply comes after the notifications of what was committed before the
+		// statement was sent: see glance.
+		if main := s.conns[s.main]; main != nil {
+			main.SendRaw(wire.Sync, nil)
+			if _, err := s.took(main); err != nil {
+				return false, err
+			}
+		}
+	}
 	s.note(a)
 	s.router.Done()
 	return true, nil
+}
+
+// sameShape has a prepared statement that is older than the last change of the
+// schema run where it is prepared already: its columns are those that the client has
+// been told of, or the server refuses to run it.
+func (s *Session) sameShape(a *act) {
+	r := s.rep
+	if a.server != nil || !a.decision.Balanced {
+		return
+	}
+	for i := range a.volley {
+		st := a.volley[i].stmt
+		if a.volley[i].kind != wire.Bind || st == nil || st.age == s.schema.Load() {
+			continue
+		}
+		knows := func(node int) bool {
+			return node < len(s.conns) && s.conns[node] != nil && r.known[s.conns[node]][st.name] == st
+		}
+		for node := range s.conns {
+			if !knows(a.decision.Node) && knows(node) {
+				a.decision.Node = node
+			}
+		}
+	}
 }
 
 // readAgain has the main node run a read whose node was lost before the client has
@@ -683,6 +786,9 @@ func (s *Session) readerFor(a *act) (*server, error) {
 		}
 		if r.failed() {
 			return r.main(), nil
+		}
+		if a.server != nil && slices.Contains(r.set, a.server) {
+			return a.server, nil
 		}
 		if sees(a.verdict) {
 			if err := s.align(); err != nil {
