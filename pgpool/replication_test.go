@@ -102,6 +102,14 @@ func TestReplicatedStatements(t *testing.T) {
 			w.expect(t, "1 Z(I)", parse("e", "execute y(12)"), sync_)
 			w.expect(t, "2 C(INSERT 0 1) 2 C(INSERT 0 1) Z(I)", bind("", "e"), execute("", 0), bind("", "e"), execute("", 0), sync_)
 			w.expect(t, "C(INSERT 0 1) Z(I)", q("execute y(13)"))
+			for _, end := range []string{"commit", "rollback", "prepare transaction 'x'"} { // an error of the client's in ending a block ends it nowhere
+				w.expect(t, "C(BEGIN) Z(T)", q("begin"))
+				w.expect(t, "C(INSERT 0 1) Z(T)", q("insert into t(v) values (77)"))
+				w.expect(t, "1 E(08P01) Z(E)", parse("", end), bind("", "", "1"), execute("", 0), sync_)
+				w.expect(t, "C(ROLLBACK) Z(I)", q("commit"))
+			}
+			r.all("select count(*) from t where v = 77")
+			p.must("select setval('t_id_seq', 16)")
 			w.expect(t, "C(BEGIN) Z(T)", q("begin isolation level repeatable read"))
 			snapshot, err := w.value("select pg_export_snapshot()")
 			if err != nil {

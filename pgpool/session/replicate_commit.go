@@ -23,6 +23,9 @@ func (s *Session) finish(a *act) (ok bool, err error) {
 	if !r.open { // the server says what it thinks of that
 		return s.runOnMain(a)
 	}
+	if ok, err := s.prelude(a); !ok {
+		return false, err
+	}
 	if r.inner { // as the server would say, which knows of a block
 		if err := s.client.Send(&pgproto3.NoticeResponse{Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "25P01", Message: "there is no transaction in progress"}); err != nil {
 			return false, err
@@ -41,6 +44,25 @@ func (s *Session) finish(a *act) (ok bool, err error) {
 	}
 	r.inner = false
 	return s.commit(a)
+}
+
+// prelude has the main node answer what stands before the Execute that ends a block.
+// That may fail, as a Bind with parameters does, and then nothing is to be committed
+// anywhere.
+func (s *Session) prelude(a *act) (ok bool, err error) {
+	n := slices.IndexFunc(a.volley, func(m message) bool { return m.run != nil })
+	if n <= 0 {
+		return true, nil
+	}
+	main := s.rep.main()
+	head := *a
+	head.volley, a.volley = a.volley[:n], a.volley[n:]
+	wants, err := s.fire(main, &head)
+	if err != nil {
+		return false, err
+	}
+	said, err := s.hear(main, &wants, true, false)
+	return err == nil && said.said == nil, err
 }
 
 // runOnMain has the main node alone run a statement.
