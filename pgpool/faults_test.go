@@ -39,7 +39,7 @@ func (f *front) reader(node int) *raw {
 // sticky is a cluster with two standbys where all reads of new sessions go to
 // node 1 while it can be used.
 func sticky(t testing.TB, lines ...string) *front {
-	c := testcluster.New(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"wal_receiver_timeout": "1s", "wal_retrieve_retry_interval": "100ms"}})
+	c := servers(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"wal_receiver_timeout": "1s", "wal_retrieve_retry_interval": "100ms"}})
 	return serve(t, c, append(append(backends(c, 0, 1, 0), "statement_level_load_balance = off", "connect_timeout = 2000",
 		"write_function_list = 'setval'", // so that pg_sleep may be slept on a standby
 		"health_check_timeout = 2"), lines...)...)

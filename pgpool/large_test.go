@@ -30,7 +30,11 @@ func TestLargeResults(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		// All that was ever allocated meanwhile, so that nothing depends on when the
 		// collector ran. The rest of the process goes on, too.
-		if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > largeLimit {
+		limit := int64(largeLimit)
+		if replicates(f.mode) { // what the other nodes are yet to be sent is kept, up to 8 MB of it in memory, in a buffer that has grown to that
+			limit *= 6
+		}
+		if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > limit {
 			t.Errorf("%s: %d bytes were allocated", what, grown)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/tools/testcluster"
 )
@@ -92,6 +93,42 @@ func TestReplicatedStatements(t *testing.T) {
 			p.must("insert into t(v) values (nextval('t_id_seq'))")
 			p.must("prepare x as insert into t(v, ts) values ($1, now()); execute x(9); execute x(10); deallocate x")
 			p.must("select nextval('t_id_seq')")
+			w := r.raw()
+			said := func(sql string) []pgproto3.FrontendMessage {
+				return []pgproto3.FrontendMessage{parse("", sql), bind("", ""), execute("", 0), sync_}
+			}
+			w.expect(t, "1 2 C(PREPARE) Z(I)", said("prepare y as insert into t(v, ts) values ($1, now())")...)
+			w.expect(t, "1 2 C(INSERT 0 1) Z(I)", said("execute y(11)")...)
+			w.expect(t, "1 Z(I)", parse("e", "execute y(12)"), sync_)
+			w.expect(t, "2 C(INSERT 0 1) 2 C(INSERT 0 1) Z(I)", bind("", "e"), execute("", 0), bind("", "e"), execute("", 0), sync_)
+			w.expect(t, "C(INSERT 0 1) Z(I)", q("execute y(13)"))
+			for _, end := range []string{"commit", "rollback", "prepare transaction 'x'"} { // an error of the client's in ending a block ends it nowhere
+				w.expect(t, "C(BEGIN) Z(T)", q("begin"))
+				w.expect(t, "C(INSERT 0 1) Z(T)", q("insert into t(v) values (77)"))
+				w.expect(t, "1 E(08P01) Z(E)", parse("", end), bind("", "", "1"), execute("", 0), sync_)
+				w.expect(t, "C(ROLLBACK) Z(I)", q("commit"))
+			}
+			r.all("select count(*) from t where v = 77")
+			p.must("select setval('t_id_seq', 16)")
+			w.expect(t, "C(BEGIN) Z(T)", q("begin isolation level repeatable read"))
+			snapshot, err := w.value("select pg_export_snapshot()")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.must("insert into t(id, v) values (500, 500)")
+			p.must("begin isolation level repeatable read; set transaction snapshot '" + snapshot + "'")
+			for range 4 {
+				if got := p.must("select count(*) from t where id = 500"); got != "0" {
+					t.Errorf("an imported snapshot shows %s rows", got)
+				}
+			}
+			if _, err := p.run("update t set v = 0 where id = 500"); sqlstate(err) != "0A000" {
+				t.Errorf("a write in an imported snapshot: %v", err)
+			}
+			p.must("rollback; delete from t where id = 500")
+			w.must(t, "rollback")
+			p.must("create temp table ts (i serial, at timestamptz default now()); insert into ts default values; insert into ts default values")
+			p.must("insert into t(v, ts) select i, at from ts")
 			p.must("begin; declare c cursor for select * from t order by id for update; fetch 2 from c; update t set v = 100 where current of c; close c; end")
 			p.must("vacuum t")
 			p.must("create temp table tt (i int); insert into tt values (1); insert into t(v) select i from tt")
@@ -99,7 +136,7 @@ func TestReplicatedStatements(t *testing.T) {
 			p.must("create index concurrently on t(v)")
 			r.all("select id, v, ts, d from t order by id")
 			r.all("select last_value, is_called from t_id_seq")
-			if got := r.all("select count(*) from t"); got != "9" {
+			if got := r.all("select count(*) from t"); got != "15" {
 				t.Errorf("%s rows", got)
 			}
 			ctx := t.Context()
@@ -132,7 +169,7 @@ func TestReplicatedStatements(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.mustProgram("9001\t1\n9002\t\\N\n\\.\n", "psql", "-Xqc", `copy t(id, v) from stdin`)
-			if got := r.all("select count(*) from t"); got != "1014" {
+			if got := r.all("select count(*) from t"); got != "1020" {
 				t.Errorf("%s rows", got)
 			}
 			r.all("select id, v, ts, d from t where id < 9000 order by id")

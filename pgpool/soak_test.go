@@ -51,13 +51,12 @@ func soak(t *testing.T, length time.Duration, extra ...string) {
 	}
 	lines = append(lines, extra...)
 	t.Logf("seed %d, %d clients for %v, %q", seed, *soakClients, length, lines)
-	c := testcluster.New(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"max_connections": "500"}})
+	c := servers(t, testcluster.Options{Standbys: 2, Conf: map[string]string{"max_connections": "500"}})
 	f := serve(t, c, append(backends(c, rnd.IntN(2), 1, 1), lines...)...)
-	c.MustExec(0, `create role alice superuser login; create role bob superuser login; create database other;
+	f.MustExec(0, `create role alice superuser login; create role bob superuser login; create database other;
+		create table soak (client int, v text); create index on soak (client);
+		\c other
 		create table soak (client int, v text); create index on soak (client)`)
-	if _, err := c.Nodes[0].ExecIn("other", `create table soak (client int, v text); create index on soak (client)`); err != nil {
-		t.Fatal(err)
-	}
 	f.Must(f.WaitCatchup())
 
 	ctx, stop := context.WithTimeout(t.Context(), length)

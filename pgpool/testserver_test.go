@@ -3,7 +3,6 @@ package pgpool_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -37,7 +36,8 @@ type front struct {
 	Socket string
 	Log    *record
 
-	t testing.TB
+	mode string // forced upon it by TestModes; empty: what the test says
+	t    testing.TB
 }
 
 // Clusters: each test asks testcluster.New for one and has it for itself, but
@@ -50,7 +50,7 @@ type front struct {
 // statement, and pgpool with the given lines of pgpool.conf besides.
 func usual(t testing.TB, lines ...string) *front {
 	t.Helper()
-	c := testcluster.New(t, testcluster.Options{Standbys: 2})
+	c := servers(t, testcluster.Options{Standbys: 2})
 	return serve(t, c, append(backends(c, 0, 1, 1), lines...)...)
 }
 
@@ -84,9 +84,6 @@ func serve(t testing.TB, c *testcluster.Cluster, lines ...string) *front {
 		}
 	}
 }
-
-// mode has tests that know of no mode run in another one.
-var mode = flag.String("mode", "", "the backend_clustering_mode of every pgpool, whatever a test says")
 
 func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error) {
 	t.Helper()
@@ -124,7 +121,7 @@ func start(t testing.TB, c *testcluster.Cluster, lines []string) (*front, error)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Cluster: c, Port: port, Pcp: pcpPort, Dir: dir, Socket: dir, Log: &record{}, t: t}
+	f := &front{Cluster: c, Port: port, Pcp: pcpPort, Dir: dir, Socket: dir, Log: &record{}, mode: *mode, t: t}
 	f.Server, err = pgpool.New(pgpool.Options{Paths: conf.Paths{Conf: path, Hba: filepath.Join(dir, "pool_hba.conf"), Pcp: filepath.Join(dir, "pcp.conf")}, DiscardStatus: true, Assertions: true, Stderr: f.Log})
 	if err != nil {
 		return nil, err
@@ -146,12 +143,14 @@ func (f *front) run() error {
 	f.t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
+		agreed := f.agreed()
 		if err := f.Server.Shutdown(ctx, pgpool.Fast); err != nil {
 			f.t.Errorf("shutdown: %v", err)
 		}
 		if strings.Contains(f.Log.String(), "assertion failed") {
 			f.t.Error("an assertion has failed, see the log")
 		}
+		f.agree(agreed)
 		if f.t.Failed() {
 			f.t.Logf("last words of pgpool:\n%s", f.Log.tail(40))
 		}

@@ -364,6 +364,11 @@ func (in Input) read() Decision {
 	if n := f.Catalog; n.Name != "" {
 		return in.home(ReasonCatalog, n.String())
 	}
+	if r.OwnNumbers {
+		if n, is := namesNumbers(v); is {
+			return in.home(ReasonCatalog, n.String())
+		}
+	}
 	if r.CheckTemp.Catalog() || r.CheckTemp.Trace() {
 		if n, is := s.own(v); is {
 			return in.home(ReasonTemporary, n.String())

@@ -3,6 +3,7 @@ package route
 import (
 	"bytes"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type Rules struct {
 	// BalanceMulti lets a string of several statements that all only read go to a
 	// standby (multi_statement_load_balance). The original never does.
 	BalanceMulti bool
+	// OwnNumbers: servers give tables, types and the like OIDs of their own, as
+	// pgpool is what replicates.
+	OwnNumbers bool
 	// BalanceExplain does the same for EXPLAIN of a read (explain_load_balance).
 	BalanceExplain bool
 
@@ -65,6 +69,7 @@ func NewRules(c *conf.Config) *Rules {
 		DelayThresholdTime: c.DelayThresholdByTime,
 		PreferLowerDelay:   c.PreferLowerDelayStandby,
 		BalanceMulti:       c.MultiStatementLoadBalance,
+		OwnNumbers:         c.BackendClusteringMode.Replicates(),
 		BalanceExplain:     c.ExplainLoadBalance,
 		functions:          &memo{},
 	}
@@ -98,6 +103,31 @@ var onPrimaryOnly = map[string]bool{
 	"pg_advisory_unlock": true, "pg_advisory_unlock_shared": true, "pg_advisory_unlock_all": true,
 	"pg_advisory_xact_lock": true, "pg_advisory_xact_lock_shared": true, "pg_try_advisory_xact_lock": true,
 	"pg_try_advisory_xact_lock_shared": true, "set_config": true,
+}
+
+// namesNumbers finds a function or a type of a statement that gives or takes OIDs.
+// Those of catalogs and of large objects are answered by one server.
+func namesNumbers(v *parser.Verdict) (parser.Name, bool) {
+	for _, n := range v.Functions {
+		if n.Schema != "" && n.Schema != "pg_catalog" {
+			continue
+		}
+		for _, lead := range []string{"pg_get_", "pg_describe_object", "pg_identify_object", "pg_relation_", "pg_table_", "pg_total_relation", "pg_indexes_size",
+			"pg_filenode_", "pg_index", "pg_my_temp_schema", "pg_sequence_", "pg_tablespace_", "pg_database_size", "pg_stat_get_", "has_", "to_reg", "lo_"} {
+			if strings.HasPrefix(n.Name, lead) {
+				return n, true
+			}
+		}
+		if strings.HasSuffix(n.Name, "_is_visible") || strings.HasSuffix(n.Name, "_description") || n.Name == "format_type" {
+			return n, true
+		}
+	}
+	for _, n := range v.Types {
+		if (n.Schema == "" || n.Schema == "pg_catalog") && (n.Name == "oid" || strings.HasPrefix(n.Name, "reg")) {
+			return n, true
+		}
+	}
+	return parser.Name{}, false
 }
 
 // OnPrimaryOnly reports whether a built-in function must run on the primary

@@ -42,8 +42,10 @@ type replicas struct {
 	aligned bool      // the block's snapshot has been taken on all nodes
 	schema  bool      // the block has changed the schema
 	entered bool      // Quiet counts us
+	foreign bool      // its snapshot is one of the main node's that another session has exported
 	now     string    // when the block began
 	tail    []byte    // the end of an answer, kept back until our own block is committed
+	news    []byte    // what the main node has told meanwhile: notifications, reported settings
 
 	begun   bool // some node was connected to for a transaction
 	joined  map[*server]bool
@@ -53,6 +55,7 @@ type replicas struct {
 	sql     map[string]*prepared // what PREPARE has made; text is how
 	making  *prepared            // by the PREPARE under way
 	queue   volley
+	at      *server // that has the portals named in the queue, if they are on one node only
 
 	tables map[string]*relation
 	age    uint64 // of tables, as Shared.schema
@@ -229,7 +232,7 @@ func (s *Session) endBlock() {
 	if r.schema {
 		s.schema.Add(1)
 	}
-	r.open, r.inner, r.aligned, r.schema, r.now, r.level = false, false, false, false, "", ""
+	r.open, r.inner, r.aligned, r.schema, r.foreign, r.now, r.level = false, false, false, false, false, "", ""
 	clear(r.portals)
 	s.leaveQuiet()
 }
@@ -240,13 +243,14 @@ func (s *Session) endBlock() {
 const own = "pgpool"
 
 // put composes statements of our own. took reads the answers. One that fails leaves
-// its prepared statement behind, so that is closed first.
+// its prepared statement behind, and in a block that goes on its portal: BEGIN and
+// ROLLBACK run in failed blocks as well. So both are closed first.
 func (s *Session) put(c *server, statements ...string) {
 	for _, sql := range statements {
 		if s.marks.loud {
 			s.record(c, "", []byte(sql))
 		}
-		c.Send(&pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Parse{Name: own, Query: sql}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own},
+		c.Send(&pgproto3.Close{ObjectType: 'P', Name: own}, &pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Parse{Name: own, Query: sql}, &pgproto3.Bind{PreparedStatement: own, DestinationPortal: own},
 			&pgproto3.Execute{Portal: own}, &pgproto3.Close{ObjectType: 'P', Name: own}, &pgproto3.Close{ObjectType: 'S', Name: own})
 	}
 	c.SendRaw(wire.Sync, nil)
@@ -398,8 +402,8 @@ type outcome struct {
 
 // want is a reply that a server owes.
 type want struct {
-	kind byte // of the message: P B D C E, S for Sync, Q, F
-	skip bool // not the client's
+	kind byte     // of the message: P B D C E, S for Sync, Q, F
+	from *message // the client's; nil: ours
 	stmt *prepared
 }
 
@@ -421,6 +425,9 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 		}
 		w := (*wants)[0]
 		*wants = (*wants)[1:]
+		if w.from != nil {
+			w.from.done = true
+		}
 		return w, nil
 	}
 	fill := func(n int) error {
@@ -472,7 +479,7 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 				return a, err
 			}
 			s.knows(c, w.stmt)
-			pass = pass && !w.skip
+			pass = pass && w.from != nil
 		case wire.BindComplete:
 			if _, err := pop(wire.Bind); err != nil {
 				return a, err
@@ -485,7 +492,7 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			if w.stmt != nil {
 				delete(s.rep.known[c], w.stmt.name)
 			}
-			pass = pass && !w.skip
+			pass = pass && w.from != nil
 		case wire.ParameterDesc:
 			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added) > 0 && pass {
 				pass = false
@@ -495,12 +502,12 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			}
 		case wire.RowDescription, wire.NoData:
 			if w := first(*wants); w != nil && w.kind == wire.Describe {
-				*wants = (*wants)[1:]
+				pop(wire.Describe)
 			}
 			a.kinds = append(a.kinds, typ)
 		case wire.CommandComplete, wire.EmptyQuery, wire.PortalSuspended:
 			if w := first(*wants); w != nil && w.kind == wire.Execute {
-				*wants = (*wants)[1:]
+				pop(wire.Execute)
 			}
 			tag, _, _ := wire.CString(body)
 			a.tags = append(a.tags, string(tag))
@@ -529,11 +536,14 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			if pass && s.rep.inner && wire.ParseError(body).Code == "25001" {
 				pass = false // "there is already a transaction in progress": it is ours
 			}
-		case wire.ParameterStatus:
-			c.NoteParam(body)
-			pass = c.Node == s.main
-		case wire.Notification:
-			pass = c.Node == s.main
+		case wire.ParameterStatus, wire.Notification:
+			if typ == wire.ParameterStatus {
+				c.NoteParam(body)
+			}
+			if pass = c.Node == s.main; pass && len(s.rep.tail) > 0 {
+				s.rep.news = append(s.rep.news, frame...)
+				pass = false
+			}
 		case wire.FunctionResult:
 			a.kinds = append(a.kinds, typ)
 			a.rows += maphash.Bytes(rowSeed, body)

@@ -3,15 +3,12 @@ package session
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
-	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -22,7 +19,8 @@ type act struct {
 	decision route.Decision
 	text     string // as the client sent it, for the log and for what a comment in it wishes
 	volley   volley
-	alone    bool // it is the whole of a Query
+	server   *server   // that has the portal it reads from, if it is on one node only
+	making   *prepared // by PREPARE
 }
 
 // everywhere tells whether a statement goes to all nodes rather than to one that
@@ -31,6 +29,8 @@ func (s *Session) everywhere(v *parser.Verdict, d route.Decision, text []byte) b
 	switch {
 	case v.Class == parser.Empty, v.Class == parser.Show:
 		return false
+	case v.Class == parser.SetTx && v.Transaction.Snapshot:
+		return false // it is the main node's, where the reads of the transaction are then
 	case !v.Reads || d.Write || d.Reason == route.ReasonUnresolved:
 		return true
 	}
@@ -54,6 +54,9 @@ func (s *Session) consult(v *parser.Verdict, text []byte, extended bool) (route.
 			s.conns = append(s.conns, nil)
 		}
 	}
+	if v.Database != "" {
+		s.Pool.Leave(v.Database, s.task.Now())
+	}
 	s.askTemp = false // temporary tables are on all nodes
 	in := s.input(v, text, extended, 0)
 	return s.decide(&in)
@@ -72,6 +75,37 @@ func encloses(v *parser.Verdict) bool {
 	return v.Transaction == nil
 }
 
+// outside is the server's error for a statement that needs a block of the client's
+// while only one of ours is open, of which the server knows nothing. A string of
+// several statements is block enough for some.
+func (s *Session) outside(v *parser.Verdict, several bool) error {
+	if r := s.rep; !r.open || !r.inner || r.failed() {
+		return nil
+	}
+	what := ""
+	switch {
+	case v.Class == parser.Savepoint:
+		what = "SAVEPOINT"
+	case v.Class == parser.Release:
+		what = "RELEASE SAVEPOINT"
+	case v.Class == parser.RollbackTo:
+		what = "ROLLBACK TO SAVEPOINT"
+	case v.Class == parser.Commit && v.Transaction.Chain:
+		what = "COMMIT AND CHAIN"
+	case v.Class == parser.Rollback && v.Transaction.Chain:
+		what = "ROLLBACK AND CHAIN"
+	case several:
+	case v.Class == parser.Declare && !v.Hold:
+		what = "DECLARE CURSOR"
+	case v.Class == parser.Lock:
+		what = "LOCK TABLE"
+	}
+	if what == "" {
+		return nil
+	}
+	return &wire.Error{Severity: "ERROR", Code: "25P01", Message: what + " can only be used in transaction blocks"}
+}
+
 // sees tells whether a statement takes a snapshot.
 func sees(v *parser.Verdict) bool {
 	switch v.Class {
@@ -88,6 +122,9 @@ func (s *Session) prepareAll(v *parser.Verdict, inBlock bool) error {
 		return err
 	}
 	r := s.rep
+	if r.foreign && v.Writes {
+		return &wire.Error{Severity: "ERROR", Code: "0A000", Message: "a transaction that has imported a snapshot cannot write", Detail: "The snapshot is the main node's, and others have none that is the same."}
+	}
 	if inBlock || encloses(v) {
 		if err := s.enclose(); err != nil {
 			return err
@@ -159,6 +196,9 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 // note remembers what follows from a statement that has succeeded.
 func (s *Session) note(a *act) {
 	s.noteNames(a.verdict)
+	if t := a.verdict.Transaction; t != nil && t.Snapshot && s.rep.open {
+		s.rep.foreign = true
+	}
 	v := ran(a.verdict, a.decision)
 	if !plain(v) || a.decision.Opaque {
 		tag := []byte("")
@@ -334,191 +374,6 @@ func (s *Session) fire(c *server, a *act) ([]want, error) {
 	return wants, c.Flush()
 }
 
-// finish ends a block of the client's: COMMIT on the others first and on the main
-// node last, whose answer the client gets.
-func (s *Session) finish(a *act) (ok bool, err error) {
-	r := s.rep
-	main := r.main()
-	if !r.open { // the server says what it thinks of that
-		return s.runOnMain(a)
-	}
-	if main.Status == 'E' || a.verdict.Transaction.Op == parser.TxRollback {
-		end := "ROLLBACK"
-		if a.verdict.Transaction.Chain {
-			end = "ROLLBACK AND CHAIN"
-		}
-		s.abandon(end)
-		if len(r.set) == 0 {
-			return false, errLeaderless
-		}
-		return s.runOnMain(a)
-	}
-	r.inner = false
-	return s.commit(a)
-}
-
-// runOnMain has the main node alone run a statement.
-func (s *Session) runOnMain(a *act) (ok bool, err error) {
-	main := s.rep.main()
-	s.count(main, a.verdict)
-	wants, err := s.fire(main, a)
-	if err != nil {
-		return false, err
-	}
-	said, err := s.hear(main, &wants, true, false)
-	if err == nil && said.copies {
-		return false, s.outOfPlace(main, wire.CopyInResponse)
-	}
-	return said.said == nil, err
-}
-
-// abandon rolls back on the other nodes. A node that cannot is left to the session
-// after next: its connection is closed, which rolls back as well.
-func (s *Session) abandon(end string) {
-	r := s.rep
-	for _, c := range r.others() {
-		s.put(c, end)
-		c.Flush()
-	}
-	for _, c := range slices.Clone(r.others()) {
-		if _, err := s.took(c); err != nil {
-			s.suspect(err)
-			c.Taint()
-			s.drop(c)
-			r.set = slices.DeleteFunc(r.set, func(o *server) bool { return o == c })
-		}
-	}
-}
-
-// commit commits on all nodes while none takes a snapshot. With an act that is the
-// client's own COMMIT, whose answer it gets; else ours.
-func (s *Session) commit(a *act) (ok bool, err error) {
-	r := s.rep
-	if err := s.together(); err != nil {
-		return false, err
-	}
-	if err := s.gates.enter(s.task, toCommit); err != nil {
-		return false, err
-	}
-	defer s.gates.leave()
-	// From here on the session does not end before the nodes agree.
-	end := "COMMIT"
-	if a != nil && a.verdict.Transaction.Chain {
-		end = "COMMIT AND CHAIN"
-	}
-	main := r.main()
-	heard := make(map[*server]outcome, len(r.set))
-	for _, c := range r.others() {
-		s.put(c, end)
-		c.Flush() // an error shows below
-	}
-	for _, c := range slices.Clone(r.others()) {
-		wants := ownWants()
-		got, err := s.hear(c, &wants, false, false)
-		if err != nil {
-			if err := s.without(c, err, true); err != nil {
-				return false, s.split(err)
-			}
-			continue
-		}
-		heard[c] = committed(got)
-	}
-	wants, forward := ownWants(), false
-	if a != nil {
-		forward, wants = true, s.owed(main, a)
-		s.compose(main, a)
-	} else {
-		s.put(main, end)
-	}
-	err = main.Flush()
-	var said outcome
-	if err == nil {
-		said, err = s.hear(main, &wants, forward, false)
-	}
-	if err != nil {
-		return false, s.split(err)
-	}
-	if a == nil && said.said != nil {
-		s.rep.tail = nil
-		s.client.Send(said.said.Response())
-	}
-	heard[main] = committed(said)
-	if err := s.judge(end, heard, nil, true); err != nil {
-		return false, err
-	}
-	return said.said == nil, nil
-}
-
-// committed reduces an answer to COMMIT to what the nodes must agree about.
-func committed(a outcome) outcome {
-	if a.said == nil && len(a.tags) > 0 && !strings.HasPrefix(a.tags[len(a.tags)-1], "ROLLBACK") {
-		return outcome{kinds: []byte("C"), tags: []string{"COMMIT"}}
-	}
-	return outcome{kinds: []byte("E"), said: a.said}
-}
-
-// ownWants are the replies to one statement that was put.
-func ownWants() []want {
-	return []want{{kind: wire.Close, skip: true}, {kind: wire.Parse, skip: true}, {kind: wire.Bind, skip: true}, {kind: wire.Execute, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Close, skip: true}, {kind: wire.Sync}}
-}
-
-// split is the end of a session that was lost in the middle of a commit: the main
-// node, which was to be last, is the one whose state is not known, unless all are
-// in the same.
-func (s *Session) split(err error) error {
-	r := s.rep
-	if len(r.set) > 1 {
-		s.condemn(r.main(), "the session ended while a transaction was being committed")
-	}
-	return err
-}
-
-// prepareTransaction is PREPARE TRANSACTION: the main node first. Where one of the
-// others cannot, all take it back.
-func (s *Session) prepareTransaction(a *act) (ok bool, err error) {
-	r := s.rep
-	if !r.open || r.main().Status == 'E' {
-		if r.open {
-			s.abandon("ROLLBACK")
-		}
-		return s.runOnMain(a)
-	}
-	main := r.main()
-	gid := "'" + strings.ReplaceAll(a.verdict.Transaction.GID, "'", "''") + "'"
-	s.rep.inner = false
-	wants, err := s.fire(main, a)
-	if err != nil {
-		return false, err
-	}
-	said, err := s.hear(main, &wants, true, false)
-	if err != nil || said.said != nil || main.Status != 'I' || len(said.tags) > 0 && said.tags[0] == "ROLLBACK" {
-		s.abandon("ROLLBACK")
-		return false, err
-	}
-	var failed []string
-	for _, c := range slices.Clone(r.others()) {
-		_, err := s.bid(c, "PREPARE TRANSACTION "+gid)
-		switch _, refused := errors.AsType[*backend.Refusal](err); {
-		case err == nil:
-		case refused:
-			failed = append(failed, err.Error())
-		default:
-			if err := s.without(c, err, true); err != nil {
-				return false, err
-			}
-		}
-	}
-	if len(failed) == 0 {
-		return true, nil
-	}
-	for _, c := range r.set {
-		s.bid(c, "ROLLBACK PREPARED "+gid) // where it failed there is none
-	}
-	return false, &wire.Error{Severity: "FATAL", Code: "XX000", Message: "kind mismatch among backends",
-		Detail: fmt.Sprintf("The main node has prepared transaction %s, others have not: %s. It was rolled back.", gid, strings.Join(failed, "; ")),
-		Hint:   "check data consistency among db nodes"}
-}
-
 // endReplicated ends a Query or a pipeline: a block of our own is committed, or rolled
 // back if it has failed, and the client is told what comes of it.
 func (s *Session) endReplicated() error {
@@ -528,13 +383,11 @@ func (s *Session) endReplicated() error {
 			return err
 		}
 	}
-	if len(r.tail) > 0 {
-		if _, err := s.client.Write(r.tail); err != nil {
-			return err
-		}
-		r.tail = r.tail[:0]
+	if err := s.writeTail(); err != nil {
+		return err
 	}
 	if !r.open {
+		clear(r.portals)
 		s.leaveQuiet()
 	}
 	c := s.conns[s.main]
@@ -567,200 +420,17 @@ func (s *Session) endReplicated() error {
 	return s.client.SendRaw(wire.ReadyForQuery, []byte{status})
 }
 
-// endInner commits or rolls back a block of our own.
-func (s *Session) endInner() error {
+// writeTail gives the client the end of the answer before, and what came with it.
+func (s *Session) writeTail() error {
 	r := s.rep
-	if r.main().Status == 'E' || s.pipe.failed {
-		s.abandon("ROLLBACK")
-		if _, err := s.bid(r.main(), "ROLLBACK"); err != nil {
+	for _, b := range [][]byte{r.tail, r.news} {
+		if len(b) == 0 {
+			continue
+		}
+		if _, err := s.client.Write(b); err != nil {
 			return err
 		}
-		s.pipe.failed = true
-		r.tail = r.tail[:0]
-		s.endBlock()
-		return nil
 	}
-	ok, err := s.commit(nil)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		s.pipe.failed = true
-		s.router.Failed(0)
-	}
-	s.endBlock()
+	r.tail, r.news = r.tail[:0], r.news[:0]
 	return nil
-}
-
-// alone has one node run a read.
-func (s *Session) alone(a *act) (ok bool, err error) {
-	r := s.rep
-	c, err := s.readerFor(a)
-	if err != nil {
-		return false, err
-	}
-	s.countRoute(a.decision)
-	s.count(c, a.verdict)
-	c.note([]byte(a.text))
-	s.router.Send(a.verdict, a.decision)
-	shut := !r.open && s.cfg.BackendClusteringMode == conf.SnapshotIsolation && sees(a.verdict)
-	if shut {
-		if err := s.gates.enter(s.task, toSee); err != nil {
-			return false, err
-		}
-		_, err := s.bid(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SELECT 1")
-		s.gates.leave()
-		if err != nil {
-			return false, err
-		}
-	}
-	s.running(c)
-	before := s.client.Sent() + uint64(s.client.Unsent())
-	wants, err := s.fire(c, a)
-	var said outcome
-	if err == nil {
-		said, err = s.hear(c, &wants, true, false)
-	}
-	if stopped := s.ran(); err == nil {
-		err = stopped
-	}
-	if bad, lost := errors.AsType[*backend.Error](err); lost && bad.Node == c.Node && c.Node != s.main && !shut && before == s.client.Sent()+uint64(s.client.Unsent()) {
-		return s.readAgain(c, a, err)
-	}
-	if err == nil && said.copies {
-		err = s.outOfPlace(c, wire.CopyInResponse)
-	}
-	if err != nil {
-		return false, err
-	}
-	if shut {
-		if _, err := s.bid(c, "COMMIT"); err != nil {
-			return false, err
-		}
-	}
-	if said.said != nil {
-		s.pipe.failed = true
-		s.router.Failed(0)
-		if r.open && c != r.main() && c.Status == 'E' {
-			// The client's block has failed with it, on all nodes.
-			if _, err := s.bid(r.main(), `ROLLBACK TO SAVEPOINT "a read of this transaction has failed on another node"`); err == nil {
-				return false, s.outOfPlace(r.main(), wire.CommandComplete)
-			} else if _, refused := errors.AsType[*backend.Refusal](err); !refused {
-				return false, err
-			}
-		}
-		return false, nil
-	}
-	s.note(a)
-	s.router.Done()
-	return true, nil
-}
-
-// readAgain has the main node run a read whose node was lost before the client has
-// heard of it.
-func (s *Session) readAgain(c *server, a *act, err error) (bool, error) {
-	c.Taint()
-	s.suspect(err)
-	if s.rep.open {
-		if err := s.without(c, err, false); err != nil {
-			return false, err
-		}
-	} else if s.conns[c.Node] == c {
-		s.drop(c)
-	}
-	s.router.ReadNode = -1
-	s.router.Failed(0)
-	a.decision.Node, a.decision.Balanced = s.main, false
-	return s.alone(a)
-}
-
-// readerFor is the server that runs a read, ready for it.
-func (s *Session) readerFor(a *act) (*server, error) {
-	r := s.rep
-	if r.open {
-		if err := s.together(); err != nil {
-			return nil, err
-		}
-		if r.failed() {
-			return r.main(), nil
-		}
-		if sees(a.verdict) {
-			if err := s.align(); err != nil {
-				return nil, err
-			}
-		}
-		for _, c := range r.set {
-			if c.Node == a.decision.Node && a.decision.Balanced {
-				return c, nil
-			}
-		}
-		return r.main(), nil
-	}
-	if a.decision.Balanced {
-		s.drawn(a.decision)
-	}
-	node := a.decision.Node
-	for {
-		if node < 0 || node >= len(s.conns) {
-			node = s.main
-		}
-		c, err := s.lone(node)
-		if err == nil || node == s.main {
-			if err == nil {
-				return c, nil
-			}
-			if !s.mendable(err) {
-				return nil, err
-			}
-			// Perhaps it is about to be detached: find out like a write.
-			if err := s.gather(); err != nil {
-				return nil, err
-			}
-			s.endBlock()
-			return s.conns[s.main], nil
-		}
-		if !blames(err, node) {
-			return nil, err
-		}
-		s.suspect(err)
-		s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d cannot take a read, node %d does", node, s.main), slog.Any("err", err))
-		s.router.ReadNode = -1
-		node = s.main
-	}
-}
-
-// lone makes one node's server ready for a read outside of a block.
-func (s *Session) lone(node int) (*server, error) {
-	r := s.rep
-	c := s.conns[node]
-	if c != nil && c.Stirred() {
-		if err := s.unasked(c); err != nil {
-			return nil, err
-		}
-		c = s.conns[node]
-	}
-	if c != nil && c.HungUp() {
-		c.Taint()
-		s.drop(c)
-		c = nil
-	}
-	if c != nil && (r.joined[c] || !r.begun) {
-		return c, nil
-	}
-	if r.begun { // it must be in the state that all share
-		if err := s.gather(); err != nil {
-			return nil, err
-		}
-		s.endBlock()
-		if c := s.conns[node]; c != nil {
-			return c, nil
-		}
-		return s.conns[s.main], nil
-	}
-	if c == nil {
-		if err := s.reach(node); err != nil {
-			return nil, err
-		}
-	}
-	return s.conns[node], nil
 }

@@ -24,6 +24,12 @@ type message struct {
 	frame []byte
 	stmt  *prepared // that it makes, binds, describes or closes
 	run   *act      // Execute: what it runs
+
+	portal *replicaPortal // that Bind makes
+	before *prepared      // that Parse replaces
+	taken  *prepared      // that has the name which Parse wants: the server is to say so
+	sql    *prepared      // that Close ends, made by PREPARE
+	done   bool           // a node has answered it
 }
 
 // volley is what is sent to a server in one go.
@@ -50,6 +56,7 @@ type prepared struct {
 	age     uint64
 	params  int             // the client's
 	added   []parser.Chance // parameters behind them that we give
+	making  *prepared       // by PREPARE
 }
 
 // replicaPortal is a portal.
@@ -76,8 +83,8 @@ func (s *Session) knows(c *server, st *prepared) {
 }
 
 // each calls f for every message that a server is sent for an act, those included
-// that teach it the statements it lacks. skip tells that the reply is ours.
-func (s *Session) each(c *server, a *act, f func(m *message, skip bool)) {
+// that teach it the statements it lacks. ours tells that the reply is.
+func (s *Session) each(c *server, a *act, f func(m *message, ours bool)) {
 	known := s.rep.known[c]
 	here := make(map[string]*prepared) // made or forgotten on the way
 	has := func(name string) *prepared {
@@ -105,8 +112,10 @@ func (s *Session) each(c *server, a *act, f func(m *message, skip bool)) {
 		m := &a.volley[i]
 		switch m.kind {
 		case wire.Parse:
-			forget(m.stmt.name)
-			here[m.stmt.name] = m.stmt
+			if teach(m.taken); m.taken == nil {
+				forget(m.stmt.name)
+				here[m.stmt.name] = m.stmt
+			}
 		case wire.Bind, wire.Describe:
 			teach(m.stmt)
 		case wire.Close:
@@ -134,7 +143,13 @@ func extended(kind byte) bool { return kind != wire.Query && kind != wire.Functi
 // owed are the replies to what compose writes.
 func (s *Session) owed(c *server, a *act) []want {
 	var wants []want
-	s.each(c, a, func(m *message, skip bool) { wants = append(wants, want{kind: m.kind, skip: skip, stmt: m.stmt}) })
+	s.each(c, a, func(m *message, ours bool) {
+		w := want{kind: m.kind, from: m, stmt: m.stmt}
+		if ours {
+			w.from = nil
+		}
+		wants = append(wants, w)
+	})
 	if len(a.volley) > 0 && extended(a.volley[0].kind) {
 		wants = append(wants, want{kind: wire.Sync})
 	}
@@ -183,7 +198,8 @@ func (s *Session) replicateParse(size int) error {
 	}
 	v := s.Parser.Classify(sql)
 	r := s.rep
-	if len(name) > 0 && (r.stmts[string(name)] != nil || s.stmts[string(name)] != nil) {
+	taken := r.stmts[string(name)]
+	if len(name) > 0 && s.stmts[string(name)] != nil {
 		word := &wire.Error{Severity: "ERROR", Code: "42P05", Message: fmt.Sprintf("prepared statement \"%s\" already exists", name)}
 		s.client.Skip(size)
 		return s.refusePipeline(word)
@@ -199,12 +215,15 @@ func (s *Session) replicateParse(size int) error {
 	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, params: len(types)}
 	if st.name == "" {
 		s.unnamed = nil
+	} else if taken != nil {
+		r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st, taken: taken})
+		return nil
 	}
 	if err := s.think(st); err != nil {
 		return s.refusePipeline(err)
 	}
+	r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st, before: r.stmts[st.name]})
 	r.stmts[st.name] = st
-	r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st})
 	return nil
 }
 
@@ -255,8 +274,8 @@ func (s *Session) replicateBind(size int) error {
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Chance(nil), 0
 	if st != nil {
-		if st.all && st.age != s.schema.Load() && !r.failed() {
-			// What a column's default is may have changed since.
+		if st.all && (st.age != s.schema.Load() || st.verdict.Class == parser.Execute) && !r.failed() {
+			// What a column's default is may have changed since, or what a name means.
 			again := *st
 			if err := s.think(&again); err != nil {
 				return s.refusePipeline(err)
@@ -273,8 +292,23 @@ func (s *Session) replicateBind(size int) error {
 		}
 	} else if p, ok := r.sql[string(stName)]; ok {
 		added, given = p.added, p.params
+	} else {
+		return s.refusePipeline(noStatement(string(stName)))
 	}
-	if b.all != s.queuedForAll() && len(r.queue) > 0 && s.queuedBind() {
+	if st != nil {
+		if c := s.cursorAt(st.verdict); c != nil {
+			b.all, b.server = false, c
+			if err := s.at(c); err != nil || s.pipe.skipping {
+				return err
+			}
+		}
+	}
+	if b.all && r.at != nil {
+		if err := s.at(nil); err != nil || s.pipe.skipping {
+			return err
+		}
+	}
+	if r.at == nil && b.all != s.queuedForAll() && len(r.queue) > 0 && s.queuedBind() {
 		if err := s.discharge(false); err != nil || s.pipe.skipping {
 			return err
 		}
@@ -291,7 +325,7 @@ func (s *Session) replicateBind(size int) error {
 		}
 		frame = withParams(name, stName, args, given, values)
 	}
-	m.frame = frame
+	m.frame, m.portal = frame, b
 	r.portals[portal] = b
 	r.queue = append(r.queue, m)
 	return s.unlessTooMuch()
@@ -311,72 +345,6 @@ func (s *Session) queuedForAll() bool {
 
 func (s *Session) queuedBind() bool {
 	return slices.ContainsFunc(s.rep.queue, func(m message) bool { return m.kind == wire.Bind || m.kind == wire.Execute })
-}
-
-// withParams is a Bind message with more parameters, as text. If the client has
-// not given as many as it should, the server is to say so.
-func withParams(portal, stmt, args []byte, given int, values []string) []byte {
-	frame := append([]byte{wire.Bind}, 0, 0, 0, 0)
-	frame = append(append(frame, portal...), 0)
-	frame = append(append(frame, stmt...), 0)
-	plain := func() []byte {
-		frame = append(frame, args...)
-		setLength(frame)
-		return frame
-	}
-	take := func(b []byte) (int, []byte, bool) {
-		if len(b) < 2 {
-			return 0, nil, false
-		}
-		return int(binary.BigEndian.Uint16(b)), b[2:], true
-	}
-	formats, rest, ok := take(args)
-	if !ok || len(rest) < 2*formats {
-		return plain()
-	}
-	codes := rest[:2*formats]
-	n, rest, ok := take(rest[2*formats:])
-	if !ok || n != given {
-		return plain()
-	}
-	params := rest
-	for range n {
-		if len(rest) < 4 {
-			return plain()
-		}
-		size := int(int32(binary.BigEndian.Uint32(rest)))
-		rest = rest[4:]
-		if size > 0 {
-			if size > len(rest) {
-				return plain()
-			}
-			rest = rest[size:]
-		}
-	}
-	params = params[:len(params)-len(rest)]
-	frame = binary.BigEndian.AppendUint16(frame, uint16(n+len(values)))
-	for i := range n {
-		switch {
-		case formats == 1:
-			frame = append(frame, codes...)
-		case i < formats:
-			frame = append(frame, codes[2*i:2*i+2]...)
-		default:
-			frame = append(frame, 0, 0)
-		}
-	}
-	for range values {
-		frame = append(frame, 0, 0)
-	}
-	frame = binary.BigEndian.AppendUint16(frame, uint16(n+len(values)))
-	frame = append(frame, params...)
-	for _, v := range values {
-		frame = binary.BigEndian.AppendUint32(frame, uint32(len(v)))
-		frame = append(frame, v...)
-	}
-	frame = append(frame, rest...)
-	setLength(frame)
-	return frame
 }
 
 // replicateDescribe takes a Describe message.
@@ -401,6 +369,10 @@ func (s *Session) replicateDescribe(size int) error {
 					return err
 				}
 				return s.describeLocal(st, nil, size)
+			} else if r.sql[string(name)] == nil {
+				word := noStatement(string(name))
+				s.client.Skip(size)
+				return s.refusePipeline(word)
 			}
 		}
 	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
@@ -408,6 +380,11 @@ func (s *Session) replicateDescribe(size int) error {
 			return err
 		}
 		return s.describeLocal(p.local.stmt, p.local, size)
+	} else if c := s.portalAt(string(name)); c != nil {
+		if err := s.at(c); err != nil || s.pipe.skipping {
+			s.client.Skip(size)
+			return err
+		}
 	}
 	s.client.Skip(size)
 	r.queue = append(r.queue, m)
@@ -443,15 +420,24 @@ func (s *Session) replicateExecute(size int) error {
 	if b == nil { // a cursor of SQL, or none
 		b = &replicaPortal{all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
 	}
+	frame := bytes.Clone(s.client.Bytes()[:size])
+	s.client.Skip(size)
+	if b.server != nil || b.all && r.at != nil {
+		if err := s.at(b.server); err != nil || s.pipe.skipping {
+			return err
+		}
+	}
 	a := &act{verdict: opaque, decision: b.decision}
 	if b.stmt != nil {
-		a.verdict, a.text = b.stmt.verdict, b.stmt.text
+		a.verdict, a.text, a.making = b.stmt.verdict, b.stmt.text, b.stmt.making
 		if s.marks.loud {
 			s.logStatement([]byte(a.text))
 		}
 	}
-	r.queue = append(r.queue, message{kind: wire.Execute, frame: bytes.Clone(s.client.Bytes()[:size]), stmt: nil, run: a})
-	s.client.Skip(size)
+	if err := s.outside(a.verdict, false); err != nil {
+		return s.refusePipeline(err)
+	}
+	r.queue = append(r.queue, message{kind: wire.Execute, frame: frame, run: a})
 	if b.all {
 		return s.discharge(false)
 	}
@@ -482,6 +468,12 @@ func (s *Session) replicateClose(size int) error {
 			delete(s.portals, p.name)
 			return s.closeLocal(size)
 		}
+		if c := s.portalAt(string(name)); c != nil {
+			if err := s.at(c); err != nil || s.pipe.skipping {
+				s.client.Skip(size)
+				return err
+			}
+		}
 		delete(r.portals, string(name))
 	case r.stmts[string(name)] == nil && s.lookup(name).local():
 		if err := s.discharge(false); err != nil {
@@ -496,6 +488,7 @@ func (s *Session) replicateClose(size int) error {
 		if m.stmt = r.stmts[string(name)]; m.stmt == nil {
 			m.stmt = &prepared{name: string(name)}
 		}
+		m.sql = r.sql[string(name)]
 		delete(r.stmts, string(name))
 		delete(r.sql, string(name))
 	}
@@ -517,13 +510,13 @@ func (s *Session) unlessTooMuch() error {
 func (s *Session) discharge(last bool) error {
 	r := s.rep
 	if len(r.queue) == 0 || s.pipe.skipping {
-		r.queue = r.queue[:0]
+		r.queue, r.at = r.queue[:0], nil
 		return nil
 	}
-	queue := slices.Clone(r.queue)
-	r.queue = r.queue[:0]
+	queue, at := slices.Clone(r.queue), r.at
+	r.queue, r.at = r.queue[:0], nil
 	var a *act
-	all, binds := s.anyForAll(queue), false
+	all, binds := at == nil && s.anyForAll(queue), false
 	for i := range queue {
 		m := &queue[i]
 		binds = binds || m.kind == wire.Bind
@@ -539,14 +532,14 @@ func (s *Session) discharge(last bool) error {
 	if a == nil {
 		a = &act{verdict: silent, decision: route.Decision{Node: s.main, Reason: route.ReasonTransaction}}
 	}
-	a.volley = queue
+	a.volley, a.server = queue, at
 	ok, err := s.dispatchVolley(a, all, quiet, binds && !last)
 	if err != nil {
 		return s.refusePipeline(err)
 	}
 	if !ok {
 		s.pipe.skipping, s.pipe.failed = true, true
-		s.forgetUnmade(queue)
+		s.forgetUndone(queue)
 	}
 	return nil
 }
@@ -589,7 +582,7 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 		return s.alone(a)
 	}
 	ctl := a.verdict.Transaction != nil
-	enclosed := !ctl && (encloses(a.verdict) || held && quiet || !quiet && encloses(a.verdict))
+	enclosed := !ctl && (encloses(a.verdict) || held && quiet || !quiet && rollsBack(a.verdict) && !s.syncs())
 	if err := s.prepareAll(a.verdict, enclosed); err != nil {
 		return false, err
 	}
@@ -601,25 +594,30 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 	if quiet {
 		return s.runAll(a)
 	}
+	if err := s.teachAll(a.verdict); err != nil {
+		return false, err
+	}
+	r.making = a.making
 	return s.performAll(a)
 }
 
-// forgetUnmade undoes what was noted for statements that no server has.
-func (s *Session) forgetUnmade(q volley) {
-	r := s.rep
-	for i := range q {
-		m := &q[i]
-		if m.kind != wire.Parse {
-			continue
-		}
-		made := false
-		for _, known := range r.known {
-			made = made || known[m.stmt.name] == m.stmt
-		}
-		if !made && r.stmts[m.stmt.name] == m.stmt {
-			delete(r.stmts, m.stmt.name)
-		}
+// rollsBack tells whether a statement of the session's that need no block is undone by
+// the rollback of one, as that of a pipeline that fails further on. SET LOCAL has no
+// effect in a pipeline, of which the server warns.
+func rollsBack(v *parser.Verdict) bool {
+	switch v.Class {
+	case parser.Set:
+		return !slices.ContainsFunc(v.Settings, func(set parser.Setting) bool { return set.Local })
+	case parser.Reset, parser.SetCharacter, parser.Listen, parser.Unlisten:
+		return true
 	}
+	return false
+}
+
+// syncs tells whether the client's pipeline is known to end here.
+func (s *Session) syncs() bool {
+	typ, _, ok, err := s.client.Peek()
+	return err == nil && ok && typ == wire.Sync
 }
 
 // replicateFlush takes a Flush message.

@@ -68,11 +68,8 @@ func (s *Session) replicateQuery(size int) error {
 // replicatePart runs one statement of a Query.
 func (s *Session) replicatePart(v *parser.Verdict, text []byte, several bool) (ok bool, err error) {
 	r := s.rep
-	if len(r.tail) > 0 { // the end of the answer to the statement before
-		if _, err := s.client.Write(r.tail); err != nil {
-			return false, err
-		}
-		r.tail = r.tail[:0]
+	if err := s.writeTail(); err != nil {
+		return false, err
 	}
 	d, err := s.consult(v, text, false)
 	if err != nil {
@@ -89,9 +86,15 @@ func (s *Session) replicatePart(v *parser.Verdict, text []byte, several bool) (o
 		}
 		return ok, err
 	}
-	if !s.everywhere(v, d, text) {
+	if v.Class == parser.Execute && r.stmts[v.Name] == nil && r.sql[v.Name] == nil {
+		return false, noStatement(v.Name)
+	}
+	if a.server = s.cursorAt(v); a.server != nil || !s.everywhere(v, d, text) {
 		a.volley = volley{query(text)}
 		return s.alone(a)
+	}
+	if err := s.outside(v, several); err != nil {
+		return false, err
 	}
 	if err := s.prepareAll(v, several && v.Transaction == nil); err != nil {
 		return false, err

@@ -32,12 +32,12 @@ type sequence struct {
 }
 
 // askTable takes the relation's name as text. A view's sequences are those of the
-// tables it is made of.
+// tables it is made of. The schema of temporary ones has another name on each node.
 const askTable = `SELECT 'c', a.attname, CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END, ''
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attnum IS NOT NULL
 UNION ALL
-SELECT DISTINCT 's', s.oid::pg_catalog.text, pg_catalog.format('%I.%I', n.nspname, s.relname),
+SELECT DISTINCT 's', s.oid::pg_catalog.text, pg_catalog.format('%I.%I', CASE WHEN n.oid = pg_catalog.pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END, s.relname),
  (pg_catalog.has_sequence_privilege(s.oid, 'UPDATE') AND pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'))::pg_catalog.text
  || CASE WHEN (SELECT q.seqcache FROM pg_catalog.pg_sequence q WHERE q.seqrelid = s.oid) > 1 THEN ' deep' ELSE '' END
 FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
@@ -195,7 +195,7 @@ const lockClass = 0x70677069
 
 // reword is a statement's text as all nodes are to be sent it, and sees to its
 // sequences.
-func (s *Session) reword(v *parser.Verdict, text []byte) ([]byte, error) {
+func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, err error) {
 	r := s.rep
 	r.making = nil
 	if r.failed() {
@@ -207,6 +207,14 @@ func (s *Session) reword(v *parser.Verdict, text []byte) ([]byte, error) {
 	if err := s.teachAll(v); err != nil {
 		return nil, err
 	}
+	text, r.making, err = s.withValues(v, text)
+	return text, err
+}
+
+// withValues puts values in the place of what differs between nodes. making is what
+// a PREPARE makes.
+func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, making *prepared, err error) {
+	r := s.rep
 	var failed error
 	out, err := parser.Rewrite(text, parser.Replace{
 		Value: func(c parser.Chance) string {
@@ -225,20 +233,31 @@ func (s *Session) reword(v *parser.Verdict, text []byte) ([]byte, error) {
 		},
 	})
 	if err = errors.Join(failed, err); err != nil {
-		return nil, s.unfit(err)
+		return nil, nil, s.unfit(err)
 	}
 	s.warnUnequal(out.Unequal)
 	if out.SQL != "" {
 		text = []byte(out.SQL)
 	}
 	if v.Class == parser.Prepare {
-		r.making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
+		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
 	}
-	return text, nil
+	return text, making, nil
 }
 
 // rewordPrepared makes the Parse message that all nodes are sent for a statement.
+// PREPARE and EXECUTE take no parameters themselves: they are sent with values, the
+// latter with new ones at every Bind.
 func (s *Session) rewordPrepared(st *prepared) error {
+	if st.verdict.Class == parser.Prepare || st.verdict.Class == parser.Execute {
+		text, making, err := s.withValues(st.verdict, []byte(st.text))
+		if err != nil {
+			return err
+		}
+		st.making, st.added, st.params = making, nil, len(st.types)
+		st.frame, err = (&pgproto3.Parse{Name: st.name, Query: string(text), ParameterOIDs: st.types}).Encode(nil)
+		return err
+	}
 	var failed error
 	out, err := parser.Rewrite([]byte(st.text), parser.Replace{Params: true, Given: len(st.types), Columns: s.columnsFor(&failed)})
 	if err = errors.Join(failed, err); err != nil {
@@ -312,13 +331,17 @@ func (s *Session) chance(c parser.Chance) (string, error) {
 	return rows[0][c] + "+00", nil
 }
 
-// noteNames follows what SQL does to the names of prepared statements.
+// noteNames follows what SQL does to the names of prepared statements and cursors.
 func (s *Session) noteNames(v *parser.Verdict) {
 	r := s.rep
 	switch {
 	case v.Class == parser.Prepare && r.making != nil:
 		r.sql[v.Name] = r.making
 		r.making = nil
+	case v.Class == parser.CloseCursor && v.Name == "":
+		clear(r.portals)
+	case v.Class == parser.CloseCursor, v.Class == parser.Declare:
+		delete(r.portals, v.Name)
 	case v.Class == parser.Deallocate && v.Name != "":
 		delete(r.sql, v.Name)
 		delete(r.stmts, v.Name)

@@ -282,6 +282,11 @@ func (s *Session) idle() error {
 	if err := s.relinquish(); err != nil {
 		return err
 	}
+	if s.rep != nil && s.rep.queue.any() { // the client may wait to hear of an error
+		if err := s.discharge(false); err != nil {
+			return err
+		}
+	}
 	if err := s.client.Post(); err != nil {
 		return err
 	}

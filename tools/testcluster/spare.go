@@ -105,7 +105,38 @@ func (c *Cluster) condition() condition {
 // clean makes the servers forget the last test: its sessions, databases, roles
 // and slots. It fails where something is left that it knows no remedy for.
 func (c *Cluster) clean() error {
-	out, err := c.Nodes[0].ExecIn("template1", `
+	if err := c.cleanServers(); err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		for _, log := range []string{n.LogPath(), filepath.Join(n.logDir(), logName+".log"), filepath.Join(n.logDir(), logName+".json")} {
+			if err := os.Truncate(log, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cleanServers cleans each server that takes writes, and waits for the others.
+func (c *Cluster) cleanServers() error {
+	if c.opts.Apart {
+		return each(c.Nodes, func(n *Node) error {
+			_, err := n.clean(0)
+			return err
+		})
+	}
+	lsn, err := c.Nodes[0].clean(len(c.Nodes) - 1)
+	if err != nil {
+		return err
+	}
+	return c.waitReplay(c.Nodes[0], lsn)
+}
+
+// clean cleans a server to which as many standbys are to be connected, and tells
+// how far it has written.
+func (n *Node) clean(standbys int) (lsn string, err error) {
+	out, err := n.ExecIn("template1", `
 		select pg_terminate_backend(pid, 10000) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() \g /dev/null
 		select format('drop database %I with (force);', datname) from pg_database where datname not in ('template0', 'template1') \gexec
 		select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_type = 'logical' or slot_name !~ '^node\d+$' \g /dev/null
@@ -118,20 +149,13 @@ func (c *Cluster) clean() error {
 		union all select 'a prepared transaction' from pg_prepared_xacts
 		union all select 'a relation' from pg_class where oid >= 16384
 		union all select 'a function' from pg_proc where oid >= 16384
-		union all select 'a standby' where (select count(*) from pg_stat_replication where state = 'streaming') <> `+fmt.Sprint(len(c.Nodes)-1)+`;
+		union all select 'a standby' where (select count(*) from pg_stat_replication where state = 'streaming') <> `+fmt.Sprint(standbys)+`;
 		select pg_current_wal_flush_lsn();`)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if i := strings.LastIndexByte(out, '\n'); i >= 0 {
-		return fmt.Errorf("after the test there is still: %s", out[:i])
+		return "", fmt.Errorf("after the test there is still: %s", out[:i])
 	}
-	for _, n := range c.Nodes {
-		for _, log := range []string{n.LogPath(), filepath.Join(n.logDir(), logName+".log"), filepath.Join(n.logDir(), logName+".json")} {
-			if err := os.Truncate(log, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return c.waitReplay(c.Nodes[0], out)
+	return out, nil
 }

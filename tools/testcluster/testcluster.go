@@ -45,6 +45,10 @@ type Options struct {
 	// copies of one template and share its system identifier.
 	OwnIdentity bool
 
+	// Apart makes the standbys servers that know nothing of each other nor of the
+	// first: what is done on one is not done on the others.
+	Apart bool
+
 	// Dir is where the cluster is made instead of a temporary folder. Its
 	// files then stay, and its servers run on when the process ends; Close
 	// still stops them.
@@ -135,6 +139,12 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	primary, standbys := c.Nodes[0], c.Nodes[1:]
+	if o.Apart {
+		standbys = nil
+		if err := each(c.Nodes[1:], func(n *Node) error { return n.firstStart(ctx) }); err != nil {
+			return nil, err
+		}
+	}
 	if err := primary.firstStart(ctx); err != nil {
 		return nil, err
 	}
