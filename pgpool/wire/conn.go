@@ -69,7 +69,7 @@ var (
 
 // small is an empty small buffer.
 func (c *Conn) small() []byte {
-	if l := c.loop; l != nil && len(l.buffers) > 0 && c.task.Load().of(l) {
+	if l := c.loop; c.task.Load().of(l) && len(l.buffers) > 0 {
 		last := len(l.buffers) - 1
 		b := l.buffers[last]
 		l.buffers = l.buffers[:last]
@@ -84,7 +84,7 @@ const maxBuffers = 64
 // giveBack puts a buffer by for the next who needs one; on the loop, whose last one is
 // still in the processor's caches.
 func (c *Conn) giveBack(b []byte) {
-	if l := c.loop; cap(b) == smallBuffer && l != nil && len(l.buffers) < maxBuffers && c.task.Load().of(l) {
+	if l := c.loop; cap(b) == smallBuffer && c.task.Load().of(l) && len(l.buffers) < maxBuffers {
 		l.buffers = append(l.buffers, b[:0])
 		return
 	}
