@@ -195,7 +195,11 @@ func (w *rewriter) statement(n *pg.Node) {
 	case *pg.Node_CreateTableAsStmt:
 		if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_TABLE {
 			w.statement(x.CreateTableAsStmt.Query)
+		} else if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_MATVIEW {
+			w.filled(x.CreateTableAsStmt.Query)
 		}
+	case *pg.Node_AlterTableStmt:
+		w.alter(x.AlterTableStmt)
 	case *pg.Node_ExecuteStmt:
 		w.all(n)
 		if w.r.Execute != nil {
