@@ -69,19 +69,3 @@ func expression(e *pg.Node) (string, error) {
 	return strings.TrimPrefix(text, lead), err
 }
 
-// filled looks at the query of a materialized view, which is kept as it is and run
-// at once.
-func (w *rewriter) filled(query *pg.Node) {
-	tree := &pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: query}}}
-	text, err := pg.Deparse(tree)
-	if err == nil && mayNeed([]byte(text)) {
-		if tree, err = pg.Parse(text); err == nil {
-			other := rewriter{r: w.r}
-			if other.all(tree.Stmts[0].Stmt); other.changed {
-				w.doubt("the time at which each node fills the materialized view")
-			} else if other.unequal != "" {
-				w.doubt(other.unequal)
-			}
-		}
-	}
-}
