@@ -68,4 +68,3 @@ func expression(e *pg.Node) (string, error) {
 	text, err := pg.Deparse(tree)
 	return strings.TrimPrefix(text, lead), err
 }
-
