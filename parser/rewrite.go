@@ -178,10 +178,11 @@ func call(name string, args ...*pg.Node) *pg.Node {
 // column's default, stays as it is: it is to tell the time when it is used.
 func (w *rewriter) statement(n *pg.Node) {
 	switch x := n.GetNode().(type) {
-	case *pg.Node_SelectStmt, *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_MergeStmt, *pg.Node_CallStmt:
+	case *pg.Node_SelectStmt, *pg.Node_CallStmt:
 		w.all(n)
-	case *pg.Node_InsertStmt:
+	case *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_MergeStmt, *pg.Node_InsertStmt:
 		w.all(n)
+		w.chosen(n)
 	case *pg.Node_CopyStmt:
 		if x.CopyStmt.Query != nil {
 			w.statement(x.CopyStmt.Query)
@@ -195,7 +196,12 @@ func (w *rewriter) statement(n *pg.Node) {
 	case *pg.Node_CreateTableAsStmt:
 		if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_TABLE {
 			w.statement(x.CreateTableAsStmt.Query)
+			w.chosen(x.CreateTableAsStmt.Query)
+		} else if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_MATVIEW {
+			w.filled(x.CreateTableAsStmt.Query)
 		}
+	case *pg.Node_AlterTableStmt:
+		w.alter(x.AlterTableStmt)
 	case *pg.Node_ExecuteStmt:
 		w.all(n)
 		if w.r.Execute != nil {
@@ -350,13 +356,6 @@ func (w *rewriter) replaceCall(n *pg.Node, f *pg.FuncCall) bool {
 		return false // the argument may have more
 	}
 	return false
-}
-
-// doubt notes the first thing that may differ between nodes.
-func (w *rewriter) doubt(what string) {
-	if w.unequal == "" {
-		w.unequal = what
-	}
 }
 
 // replaceWord replaces 'now'::timestamp, 'today'::date and the like.
@@ -587,17 +586,6 @@ func targets(s *pg.SelectStmt) int {
 		}
 	}
 	return len(s.TargetList)
-}
-
-// copied looks at a COPY FROM, whose data is not touched: defaults of columns that
-// it leaves out are each node's own.
-func (w *rewriter) copied(c *pg.CopyStmt) {
-	for _, col := range w.columns(c.Relation) {
-		listed := len(c.Attlist) == 0 || slices.ContainsFunc(c.Attlist, func(n *pg.Node) bool { return n.GetString_().GetSval() == col.Name })
-		if !listed && mayNeed([]byte(col.Default)) {
-			w.doubt("the default of column " + col.Name + ", which COPY leaves out")
-		}
-	}
 }
 
 // each visits all nodes of a tree, from the top; what f answers false to is not

@@ -127,6 +127,15 @@ func TestReplicatedStatements(t *testing.T) {
 			}
 			p.must("rollback; delete from t where id = 500")
 			w.must(t, "rollback")
+			p.must("create table later as select generate_series(1, 3) i, now() made")
+			p.must("alter table later add column ts timestamptz default now(), add column d date not null default current_date + 1")
+			w.expect(t, "1 2 C(ALTER TABLE) Z(I)", said("alter table later add column if not exists c timestamptz default clock_timestamp()")...)
+			p.must("alter table later add column if not exists ts timestamptz default '-infinity'")
+			p.must("insert into later(i) values (4)")
+			r.all("select * from later order by i")
+			if got := r.all("select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = 'later'::regclass order by adnum"); got != "now()\n(CURRENT_DATE + 1)\nclock_timestamp()" {
+				t.Errorf("defaults: %s", got)
+			}
 			p.must("create temp table ts (i serial, at timestamptz default now()); insert into ts default values; insert into ts default values")
 			p.must("insert into t(v, ts) select i, at from ts")
 			p.must("begin; declare c cursor for select * from t order by id for update; fetch 2 from c; update t set v = 100 where current of c; close c; end")

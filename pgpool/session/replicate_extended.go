@@ -274,7 +274,7 @@ func (s *Session) replicateBind(size int) error {
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Chance(nil), 0
 	if st != nil {
-		if st.all && (st.age != s.schema.Load() || st.verdict.Class == parser.Execute) && !r.failed() {
+		if st.all && (st.age != s.schema.Load() || st.verdict.Class == parser.Execute || st.verdict.Class == parser.DDL) && !r.failed() {
 			// What a column's default is may have changed since, or what a name means.
 			again := *st
 			if err := s.think(&again); err != nil {

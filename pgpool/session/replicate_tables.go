@@ -246,10 +246,11 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 }
 
 // rewordPrepared makes the Parse message that all nodes are sent for a statement.
-// PREPARE and EXECUTE take no parameters themselves: they are sent with values, the
-// latter with new ones at every Bind.
+// PREPARE, EXECUTE and DDL take no parameters themselves: they are sent with values,
+// the latter two with new ones at every Bind.
 func (s *Session) rewordPrepared(st *prepared) error {
-	if st.verdict.Class == parser.Prepare || st.verdict.Class == parser.Execute {
+	switch st.verdict.Class {
+	case parser.Prepare, parser.Execute, parser.DDL:
 		text, making, err := s.withValues(st.verdict, []byte(st.text))
 		if err != nil {
 			return err

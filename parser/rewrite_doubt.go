@@ -1,0 +1,64 @@
+package parser
+
+import (
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// What may come out differently on each node, and is only told.
+
+// doubt notes the first thing that may differ between nodes.
+func (w *rewriter) doubt(what string) {
+	if w.unequal == "" {
+		w.unequal = what
+	}
+}
+
+// chosen looks for rows that a statement which writes chooses by other things than
+// what they say.
+func (w *rewriter) chosen(n *pg.Node) {
+	each(n, func(n *pg.Node) bool {
+		switch x := n.Node.(type) {
+		case *pg.Node_SelectStmt:
+			if s := x.SelectStmt; s.LimitCount != nil && len(s.SortClause) == 0 && len(s.FromClause) > 0 {
+				w.doubt("which rows a LIMIT takes without an ORDER BY")
+			}
+		case *pg.Node_LockingClause:
+			if x.LockingClause.WaitPolicy == pg.LockWaitPolicy_LockWaitSkip {
+				w.doubt("which rows others have locked, by SKIP LOCKED")
+			}
+		case *pg.Node_RangeTableSample:
+			w.doubt("which rows TABLESAMPLE takes")
+		}
+		return true
+	})
+}
+
+// copied looks at a COPY FROM, whose data is not touched: defaults of columns that
+// it leaves out are each node's own.
+func (w *rewriter) copied(c *pg.CopyStmt) {
+	for _, col := range w.columns(c.Relation) {
+		listed := len(c.Attlist) == 0 || slices.ContainsFunc(c.Attlist, func(n *pg.Node) bool { return n.GetString_().GetSval() == col.Name })
+		if !listed && mayNeed([]byte(col.Default)) {
+			w.doubt("the default of column " + col.Name + ", which COPY leaves out")
+		}
+	}
+}
+
+// filled looks at the query of a materialized view, which is kept as it is and run
+// at once.
+func (w *rewriter) filled(query *pg.Node) {
+	tree := &pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: query}}}
+	text, err := pg.Deparse(tree)
+	if err == nil && mayNeed([]byte(text)) {
+		if tree, err = pg.Parse(text); err == nil {
+			other := rewriter{r: w.r}
+			if other.all(tree.Stmts[0].Stmt); other.changed {
+				w.doubt("the time at which each node fills the materialized view")
+			} else if other.unequal != "" {
+				w.doubt(other.unequal)
+			}
+		}
+	}
+}
