@@ -13,6 +13,14 @@
 // read(2) and one write(2) per side. A short read is taken for a drained socket,
 // so no read fails only to learn that; an idle Conn holds no buffer.
 //
+// What a statement costs: its four system calls and its share of an epoll_wait are
+// some 15 of 18 µs. Little of the rest is work: to read and to route a statement
+// takes 0.3 µs when nothing else runs. Most is cache misses, since between two
+// turns the kernel, and often another process, has had the processor. So sockets
+// are dealt with in volleys (loop.go), sessions rest instead of holding a stack
+// while they wait, buffers are used again last in first out, and what each
+// statement touches lies together.
+//
 // Control messages are built with pgproto3. To teach the relay a new message,
 // see the letters in frame.go; to wait differently, see loop.go and task.go.
 package wire
