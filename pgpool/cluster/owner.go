@@ -267,8 +267,12 @@ func (o *Owner) writeNow() {
 	o.written = words
 }
 
-// Counters are the statement counters of a node.
-func (o *Owner) Counters(node int) *Counters { return &o.counters[node] }
+// Counters are the statement counters of a node for whoever runs in a lane, of which
+// there may be any number.
+func (o *Owner) Counters(node, lane int) *Counters { return &o.counters[lane%lanes][node] }
+
+// Figures are what has been counted of a node in all.
+func (o *Owner) Figures(node int) Figures { return o.counters.sum(node) }
 
 // Health is the record of a node's health checks.
 func (o *Owner) Health(node int) Health {

@@ -83,7 +83,7 @@ func TestOwnerUnderLoad(t *testing.T) {
 					t.Errorf("epoch %d after %d", s.Epoch, last)
 				}
 				last = s.Epoch
-				o.Counters(node).Select.Add(1)
+				o.Counters(node, i).Select.Add(1)
 			}
 			if _, err := o.Do(t.Context(), Suspected{0, nil}); err != nil {
 				t.Error(err)
@@ -91,7 +91,7 @@ func TestOwnerUnderLoad(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if sum := o.Counters(0).Select.Load() + o.Counters(1).Select.Load() + o.Counters(2).Select.Load(); sum != 800 {
+	if sum := o.Figures(0).Select + o.Figures(1).Select + o.Figures(2).Select; sum != 800 {
 		t.Errorf("counted %d", sum)
 	}
 	stop()

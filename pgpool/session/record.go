@@ -134,7 +134,7 @@ func (s *Session) countRoute(d route.Decision) {
 
 // count adds a statement to the figures of its node.
 func (s *Session) count(c *server, v *parser.Verdict) {
-	n := s.Cluster.Counters(c.Node)
+	n := s.Cluster.Counters(c.Node, s.task.Lane())
 	switch v.Kind {
 	case parser.KindSelect:
 		n.Select.Add(1)
@@ -153,7 +153,7 @@ func (s *Session) count(c *server, v *parser.Verdict) {
 
 // countError adds a server's error to the figures of its node.
 func (s *Session) countError(c *server, word *wire.Error) {
-	n := s.Cluster.Counters(c.Node)
+	n := s.Cluster.Counters(c.Node, s.task.Lane())
 	switch word.Severity {
 	case "PANIC":
 		n.Panic.Add(1)

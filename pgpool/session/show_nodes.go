@@ -37,7 +37,7 @@ func (s *Session) showNodes() [][]string {
 		n := &snap.Nodes[i]
 		rows = append(rows, []string{
 			strconv.Itoa(i), n.Host, strconv.Itoa(n.Port), n.Status.String(), pgStatus(n), share(snap, i),
-			snap.RoleName(i), snap.PgRoleName(i), count(s.Cluster.Counters(i).Select.Load()),
+			snap.RoleName(i), snap.PgRoleName(i), count(s.Cluster.Figures(i).Select),
 			strconv.FormatBool(i == reader), s.delay(snap, i), n.ReplicationState, n.ReplicationSyncState, when(n.Changed),
 		})
 	}
@@ -48,11 +48,11 @@ func (s *Session) showBackendStats() [][]string {
 	snap := s.Cluster.Now()
 	var rows [][]string
 	for i := range snap.Nodes {
-		n, c := &snap.Nodes[i], s.Cluster.Counters(i)
+		n, c := &snap.Nodes[i], s.Cluster.Figures(i)
 		rows = append(rows, []string{
 			strconv.Itoa(i), n.Host, strconv.Itoa(n.Port), n.Status.String(), snap.RoleName(i),
-			count(c.Select.Load()), count(c.Insert.Load()), count(c.Update.Load()), count(c.Delete.Load()),
-			count(c.DDL.Load()), count(c.Other.Load()), count(c.Panic.Load()), count(c.Fatal.Load()), count(c.Error.Load()),
+			count(c.Select), count(c.Insert), count(c.Update), count(c.Delete),
+			count(c.DDL), count(c.Other), count(c.Panic), count(c.Fatal), count(c.Error),
 		})
 	}
 	return rows

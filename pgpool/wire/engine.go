@@ -41,6 +41,7 @@ func NewEngine(loops int) (*Engine, error) {
 			e.Close()
 			return nil, err
 		}
+		l.index = len(e.loops)
 		e.loops = append(e.loops, l)
 		go l.run()
 	}

@@ -14,6 +14,7 @@ import (
 // thread on the way: that costs more than the frames themselves.
 type loop struct {
 	engine *Engine
+	index  int  // among the engine's
 	naps   bool // see wait
 	epfd   int
 	wakefd int          // eventfd that ends the wait from outside

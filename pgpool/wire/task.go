@@ -131,6 +131,10 @@ func (t *Task) Next(f func(*Task)) { t.body = f }
 // of tells whether t is a coroutine of l, so that what belongs to l is at hand.
 func (t *Task) of(l *loop) bool { return t != nil && t.loop == l && t.body != nil }
 
+// Lane is the number of the task's loop: what tasks of different lanes do may be done
+// at the same time.
+func (t *Task) Lane() int { return t.loop.index }
+
 // MayRest tells whether the task can rest at all.
 func (t *Task) MayRest() bool { return t.co != nil }
 
