@@ -552,6 +552,28 @@ func queryCache(t *testing.T, lines ...string) {
 	})
 }
 
+// A search path that ends with its transaction is not taken for the session's.
+func TestQueryCachePathOfATransaction(t *testing.T) {
+	f := cached(t)
+	p := f.plain()
+	p.must("SET search_path = qc")
+	const r = "SELECT b FROM t WHERE a = 1"
+	for i, leave := range [][2]string{{"SET LOCAL search_path = qc2", "COMMIT"}, {"SET search_path = qc2", "ROLLBACK"}} {
+		p.must(r)
+		p.must("BEGIN")
+		p.must(leave[0])
+		p.must(r)
+		p.must(leave[1])
+		f.plain().must("DELETE FROM qc2.t WHERE a = -1") // of no matter to qc.t
+		p.must(r)
+		want := fmt.Sprint("new", i)
+		f.plain().must("UPDATE qc.t SET b = '" + want + "' WHERE a = 1")
+		if got := p.must(r); got != want {
+			t.Errorf("after %s and %s: got %q, want %q", leave[0], leave[1], got, want)
+		}
+	}
+}
+
 // In transaction mode what has been answered before takes no server connection; and
 // nothing is kept from one whose settings are not certain.
 func TestQueryCacheTransactionMode(t *testing.T) {

@@ -46,7 +46,7 @@ func (s *Session) takeAnswer() error {
 	c.Await(false)
 	c.Heed()
 	s.asked.due = false
-	if err == nil {
+	if err == nil || c.Stirred() { // whoever interrupts does not take away what has come
 		err = s.relayDue()
 	}
 	s.running()

@@ -43,7 +43,7 @@ func (s *Session) searchPath() *catalog.Path {
 		}
 	}
 	if s.path == nil || text != s.pathText {
-		s.path, s.pathText = s.Catalog.Path(text, s.user), text
+		s.path, s.pathText, s.pathOf = s.Catalog.Path(text, s.user), text, pathOf{}
 	}
 	if main != nil && s.settings.settled() {
 		s.pathOf = pathOf{main.Conn, main.Told(), login, s.settings.seq, len(s.settings.list)}

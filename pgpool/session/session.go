@@ -517,6 +517,7 @@ func (s *Session) fail(err error) {
 	)
 	switch {
 	case errors.As(err, &said):
+		s.passOn()
 		s.client.SendNow()
 	case errors.As(err, &gone):
 		if errors.As(err, &odd) {
@@ -535,6 +536,7 @@ func (s *Session) fail(err error) {
 		s.log.LogAttrs(ctx, eventlog.Fatal, word.Message, slog.String("detail", word.Detail), slog.String("hint", word.Hint))
 	case errors.As(err, &bad):
 		s.suspect(err)
+		s.passOn()
 		s.client.Send((&wire.Error{Severity: "FATAL", Code: "57P01",
 			Message: fmt.Sprintf("the connection to the server of node %d was lost", bad.Node),
 			Detail:  bad.Err.Error(),
@@ -548,6 +550,18 @@ func (s *Session) fail(err error) {
 		s.log.LogAttrs(ctx, eventlog.Error, "session ended by an internal error", slog.Any("err", err))
 	}
 }
+
+// passOn gives a client that reads slowly some time to take what is on its way to
+// it, lest the last words come amid a row.
+func (s *Session) passOn() {
+	stop := s.task.Limit(lastWordsLimit, errSlowReader)
+	s.client.Flush() // an error leaves no more to be said than before
+	stop()
+}
+
+const lastWordsLimit = 2 * time.Second
+
+var errSlowReader = errors.New("the client does not read")
 
 // leave gives back whatever the session holds. The client is let go first; the
 // servers' reset runs without it.
