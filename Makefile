@@ -30,11 +30,11 @@ build:
 	@for tool in $$(bin/pgpool --tool-names); do [ $$tool = pgpool ] || ln -sf pgpool bin/$$tool; done
 
 test: testdeps build
-	$(GO) test -tags '$(TAGS)' -race -shuffle=on -timeout 40m $(TESTFLAGS) $(PKG)
+	$(GO) test -pgo=off -tags '$(TAGS)' -race -shuffle=on -timeout 40m $(TESTFLAGS) $(PKG)
 
 lint: imports
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
-	$(GO) vet -tags '$(TAGS)' ./...
+	$(GO) vet -pgo=off -tags '$(TAGS)' ./...
 	$(GO) mod tidy -diff
 
 # Who may import whom.
