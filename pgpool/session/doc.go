@@ -12,6 +12,7 @@
 //	extended.go Parse, Bind, Describe, Execute, Close, Flush, Sync
 //	prepared.go prepared statements, and which servers have them
 //	expect.go   which replies are due, and their relay
+//	answer.go   the rest while an answer is due
 //	copy.go     COPY FROM STDIN, and streams that go both ways
 //	half.go     a standby's part in the session's state and transaction blocks
 //	choose.go   the node for a statement, and its connection in the session's state
