@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -159,7 +160,7 @@ func pgpool(w way) func(b *bench, ctx context.Context, t *target) error {
 			return err
 		}
 		dir := filepath.Join(b.cluster.Dir, t.name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil { // of the round before
 			return err
 		}
 		key, cert, err := b.seal(t)

@@ -143,13 +143,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if b.perf = b.countsInstructions(ctx); !b.perf {
 		fmt.Fprintln(progress, "no instruction counts: perf stat cannot count them here")
 	}
-	targets, err := b.start(ctx, progress)
-	defer stopAll(targets)
-	if err != nil {
-		return err
-	}
 	work := b.works()
-	results, err := b.measure(ctx, targets, work, progress)
+	results, targets, err := b.measure(ctx, work, progress)
 	if err != nil {
 		return err
 	}

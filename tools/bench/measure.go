@@ -52,37 +52,54 @@ type results map[[2]string][]sample
 
 // measure has the targets do every work in every round. They take turns, so that
 // a slow minute of the machine hits all of them, and each round begins with
-// another one.
-func (b *bench) measure(ctx context.Context, targets []*target, works []work, progress io.Writer) (results, error) {
+// another one. For each round they are started anew: where the memory of a proxy
+// and of the server processes behind it happens to lie makes it up to a tenth
+// faster or slower for as long as they live.
+func (b *bench) measure(ctx context.Context, works []work, progress io.Writer) (results, []*target, error) {
 	r := make(results)
+	var targets []*target
 	for round := range b.rounds {
-		for _, w := range works {
-			if w.once && round > 0 {
-				continue
-			}
-			for i := range targets {
-				t := targets[(i+round)%len(targets)]
-				if !slices.Contains(w.targets, t.name) {
-					continue
-				}
-				s, err := w.run(ctx, b, t)
-				if ctx.Err() != nil {
-					return nil, context.Cause(ctx)
-				}
-				if err == nil && len(s) != len(w.form.figures) {
-					panic("bench: " + w.name + " does not fill its form")
-				}
-				if err != nil {
-					fmt.Fprintf(progress, "!!! round %d  %s  %s: %v\n", round+1, w.id(), t.name, err)
-					continue
-				}
-				fmt.Fprintf(progress, "round %d  %-62s %-16s %s\n", round+1, w.id(), t.name, w.form.line(s))
-				key := [2]string{w.id(), t.name}
-				r[key] = append(r[key], s)
-			}
+		var err error
+		targets, err = b.start(ctx, progress)
+		if err == nil {
+			err = b.round(ctx, round, targets, works, r, progress)
+		}
+		stopAll(targets)
+		if err != nil {
+			return nil, nil, err
 		}
 	}
-	return r, nil
+	return r, targets, nil
+}
+
+// round has each target do every work once.
+func (b *bench) round(ctx context.Context, round int, targets []*target, works []work, r results, progress io.Writer) error {
+	for _, w := range works {
+		if w.once && round > 0 {
+			continue
+		}
+		for i := range targets {
+			t := targets[(i+round)%len(targets)]
+			if !slices.Contains(w.targets, t.name) {
+				continue
+			}
+			s, err := w.run(ctx, b, t)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err == nil && len(s) != len(w.form.figures) {
+				panic("bench: " + w.name + " does not fill its form")
+			}
+			if err != nil {
+				fmt.Fprintf(progress, "!!! round %d  %s  %s: %v\n", round+1, w.id(), t.name, err)
+				continue
+			}
+			fmt.Fprintf(progress, "round %d  %-62s %-16s %s\n", round+1, w.id(), t.name, w.form.line(s))
+			key := [2]string{w.id(), t.name}
+			r[key] = append(r[key], s)
+		}
+	}
+	return nil
 }
 
 // line shows a sample in one line.
