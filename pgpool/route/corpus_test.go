@@ -211,7 +211,7 @@ func (p *player) step(s *Session, st *corpusStep, proto, id string) func() {
 			in.Prepared = p.prepared[v.Name]
 		}
 	}
-	d := Route(in)
+	d := Route(&in)
 	p.judge(st, id, v, d)
 	p.ran = append(p.ran, d.Node)
 	if st.SameAs != nil && d.Node != p.ran[*st.SameAs] {

@@ -15,7 +15,7 @@ type Evidence struct{ What, Value string }
 
 // Explain decides like Route and says what it looked at: for EXPLAIN ROUTING.
 func Explain(in Input) (Decision, []Evidence) {
-	d := Route(in)
+	d := Route(&in)
 	var list []Evidence
 	say := func(what, format string, args ...any) {
 		if value := fmt.Sprintf(format, args...); value != "" {

@@ -124,7 +124,7 @@ func NeedsTemp(v *parser.Verdict, r *Rules) bool {
 }
 
 // Route reads like the rule book: the first reason that holds wins.
-func Route(in Input) Decision {
+func Route(in *Input) Decision {
 	v, s := in.Verdict, in.Session
 	switch {
 	case v.Class == parser.Pool && !in.Extended:
@@ -200,7 +200,7 @@ func Route(in Input) Decision {
 }
 
 // home sends a statement to the primary.
-func (in Input) home(r Reason, detail string) Decision {
+func (in *Input) home(r Reason, detail string) Decision {
 	node := home(in.Cluster)
 	switch {
 	case node < 0:
@@ -212,17 +212,17 @@ func (in Input) home(r Reason, detail string) Decision {
 }
 
 // write sends a statement to the primary and counts it as a write.
-func (in Input) write(r Reason, detail string) Decision {
+func (in *Input) write(r Reason, detail string) Decision {
 	d := in.home(r, detail)
 	d.Write = true
 	return d
 }
 
 // everywhere: with neither balancing nor statement-level choice no standby is ever involved.
-func (in Input) everywhere() bool { return in.Rules.Balance || in.Rules.StatementLevel }
+func (in *Input) everywhere() bool { return in.Rules.Balance || in.Rules.StatementLevel }
 
 // set routes what changes the session.
-func (in Input) set() Decision {
+func (in *Input) set() Decision {
 	v := in.Verdict
 	d := in.write(ReasonSession, "")
 	d.Everywhere = in.everywhere()
@@ -241,7 +241,7 @@ func (in Input) set() Decision {
 }
 
 // multi routes a string of several statements.
-func (in Input) multi() Decision {
+func (in *Input) multi() Decision {
 	v := in.Verdict
 	if in.Rules.BalanceMulti && v.Reads {
 		return in.read()
@@ -268,7 +268,7 @@ func endsOrBegins(v *parser.Verdict) bool {
 }
 
 // explain routes EXPLAIN.
-func (in Input) explain() Decision {
+func (in *Input) explain() Decision {
 	v := in.Verdict
 	if in.Rules.BalanceExplain && v.Inner.Reads && v.Inner.Class == parser.Select {
 		return in.read()
@@ -284,14 +284,15 @@ func (in Input) explain() Decision {
 }
 
 // execute routes EXECUTE.
-func (in Input) execute() Decision {
+func (in *Input) execute() Decision {
 	p := in.Prepared
 	if p == nil || p.Verdict == nil {
 		return in.write(ReasonOpaque, "")
 	}
 	if p.Node < 0 {
-		in.Verdict, in.Facts, in.Text, in.Prepared = p.Verdict, p.Facts, p.Text, nil
-		d := Route(in)
+		inner := *in
+		inner.Verdict, inner.Facts, inner.Text, inner.Prepared = p.Verdict, p.Facts, p.Text, nil
+		d := Route(&inner)
 		d.Effect = p.Verdict
 		return d
 	}
@@ -304,7 +305,7 @@ func (in Input) execute() Decision {
 }
 
 // read routes what may be balanced. The first test that fails sends it to the primary.
-func (in Input) read() Decision {
+func (in *Input) read() Decision {
 	v, s, r, f := in.Verdict, in.Session, in.Rules, in.Facts
 	tx := &s.now.tx
 	switch {
@@ -384,7 +385,7 @@ func (in Input) read() Decision {
 }
 
 // wrote keeps reads on the primary after writes, as disable_load_balance_on_write says.
-func (in Input) wrote(f *Facts) (Decision, bool) {
+func (in *Input) wrote(f *Facts) (Decision, bool) {
 	s, r := in.Session, in.Rules
 	tx := &s.now.tx
 	switch r.OnWrite {
@@ -446,7 +447,7 @@ func (t *tx) wroteTable(name string, related []conf.Relation) bool {
 }
 
 // balance gives a read to its node.
-func (in Input) balance(standbyOnly bool) Decision {
+func (in *Input) balance(standbyOnly bool) Decision {
 	s, c := in.Session, in.Cluster
 	tx := &s.now.tx
 	d := Decision{Balanced: true, ReadNode: s.ReadNode}

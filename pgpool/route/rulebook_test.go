@@ -130,7 +130,7 @@ func playCase(t *testing.T, c golden.Case) string {
 		}
 		if f.Key == "explain" {
 			d, evidence := Explain(in)
-			if d != Route(in) {
+			if d != Route(&in) {
 				t.Error("explained otherwise than decided")
 			}
 			for _, e := range evidence {
@@ -138,7 +138,7 @@ func playCase(t *testing.T, c golden.Case) string {
 			}
 			continue
 		}
-		d := Route(in)
+		d := Route(&in)
 		fmt.Fprintln(&out, tell(d))
 		v := in.Verdict
 		if f.Key == "parse" {

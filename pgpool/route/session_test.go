@@ -47,7 +47,7 @@ func (l *life) statement() {
 	sql := statements[l.r.IntN(len(statements))]
 	v := parse().Classify([]byte(sql))
 	l.in.Verdict, l.in.Text, l.in.Random, l.in.Facts = v, []byte(sql), l.r.Float64(), factsOf(v)
-	d := Route(l.in)
+	d := Route(&l.in)
 	fails := l.r.IntN(12) == 0
 	switch v.Class {
 	case parser.RollbackTo, parser.Release:
@@ -152,7 +152,7 @@ func TestPipelineErrors(t *testing.T) {
 	s := NewSession("d", "u", "a", nil)
 	send := func(sql string) Decision {
 		v := parse().Classify([]byte(sql))
-		d := Route(Input{Verdict: v, Text: []byte(sql), Facts: factsOf(v), Session: s, Cluster: snapshotFor(cfg), Rules: rules, Extended: true, Random: 0.1})
+		d := Route(&Input{Verdict: v, Text: []byte(sql), Facts: factsOf(v), Session: s, Cluster: snapshotFor(cfg), Rules: rules, Extended: true, Random: 0.1})
 		s.Send(v, d)
 		return d
 	}
@@ -182,7 +182,7 @@ func TestSeenByTheServer(t *testing.T) {
 	s := NewSession("d", "u", "a", nil)
 	run := func(sql string, status byte) Decision {
 		v := parse().Classify([]byte(sql))
-		d := Route(Input{Verdict: v, Text: []byte(sql), Facts: factsOf(v), Session: s, Cluster: snapshotFor(cfg), Rules: rules, Random: 0.1})
+		d := Route(&Input{Verdict: v, Text: []byte(sql), Facts: factsOf(v), Session: s, Cluster: snapshotFor(cfg), Rules: rules, Random: 0.1})
 		s.Send(v, d)
 		s.Done()
 		s.Ready(status)
@@ -202,7 +202,7 @@ func TestSeenByTheServer(t *testing.T) {
 	run("BEGIN", 'T')
 	run("CREATE TEMP TABLE tt (i int)", 'T')
 	v := parse().Classify([]byte("COMMIT")) // a deferred constraint
-	s.Send(v, Route(Input{Verdict: v, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
+	s.Send(v, Route(&Input{Verdict: v, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
 	s.Failed(0)
 	if s.Ready('I'); s.InTransaction() || s.Temp(parser.Name{Name: "tt"}) {
 		t.Error("a COMMIT that failed is a ROLLBACK")
@@ -224,7 +224,7 @@ func TestAskTemp(t *testing.T) {
 		v := parse().Classify([]byte(x.sql))
 		f := *factsOf(v)
 		f.Custom = x.custom
-		s.Send(v, Route(Input{Verdict: v, Facts: &f, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
+		s.Send(v, Route(&Input{Verdict: v, Facts: &f, Session: s, Cluster: snapshotFor(cfg), Rules: rules}))
 		s.Done()
 		if e := s.Ready('I'); e.AskTemp != x.ask {
 			t.Errorf("%s: %v", x.sql, e.AskTemp)
@@ -265,7 +265,7 @@ func BenchmarkRoute(b *testing.B) {
 			in := Input{Verdict: v, Text: []byte(sql), Facts: factsOf(v), Session: s, Cluster: snap, Rules: rules, Random: 0.3}
 			b.ReportAllocs()
 			for b.Loop() {
-				d := Route(in)
+				d := Route(&in)
 				s.Send(v, d)
 				s.Done()
 				s.Ready('I')

@@ -559,11 +559,7 @@ func (s *Session) drop(c *server) {
 	if s.tx.reader == c {
 		s.tx.reader, s.tx.lost = nil, true
 	}
-	for name, p := range s.portals {
-		if p.server == c {
-			delete(s.portals, name)
-		}
-	}
+	s.portals.lost(c)
 	s.pipe.touched = slices.DeleteFunc(s.pipe.touched, func(t *server) bool { return t == c })
 	if c.shared != nil {
 		s.slot.regain(c)
@@ -619,7 +615,7 @@ func (s *Session) welcome() error {
 	s.noteTold(c)
 	s.router.Preference = s.cfg.Rules.Preference(s.database, s.user, s.app)
 	s.slot.reader.Store(int32(s.reader()))
-	s.stmts, s.portals = make(map[string]*statement), make(map[string]*portal)
+	s.stmts = make(map[string]*statement)
 	if s.replication != "" {
 		return s.tunnel(c)
 	}

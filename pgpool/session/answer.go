@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/wire"
 )
 
 // A statement that has been sent is mostly answered in one piece, a moment later.
@@ -40,7 +41,7 @@ func (s *Session) takeAnswer() error {
 	news, err := s.task.Look(c.Conn.Conn)
 	if !news && err == nil {
 		c.Await(true)
-		s.task.Rest()
+		s.task.Rest(wire.Answer)
 		return errResting
 	}
 	c.Await(false)

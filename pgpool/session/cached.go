@@ -489,9 +489,7 @@ func (s *Session) cachedPipeline() (bool, error) {
 	} else {
 		st.bound = true
 	}
-	if old := s.portals[""]; old != nil {
-		old.server, old.local = nil, nil
-	}
+	s.portals.unnamed.close()
 	s.client.Skip(p.size)
 	s.batch.end() // its first message is all that was kept of it
 	if err := s.glance(nil); err != nil {

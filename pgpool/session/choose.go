@@ -119,9 +119,9 @@ func (s *Session) decide(in *route.Input) (route.Decision, error) {
 			return route.Decision{}, err
 		}
 	}
-	d := route.Route(*in)
+	d := route.Route(in)
 	if d.Balanced && d.Node != s.main && s.learnDefaults() {
-		d = route.Route(*in)
+		d = route.Route(in)
 	}
 	if d.Reason == route.ReasonNoPrimary && !s.tx.open && s.expectsPrimary() {
 		d.Node = route.NoNode // for now
@@ -452,7 +452,7 @@ func (s *Session) refuse(err error) error {
 // draw gives the session the node of its reads before there is one to route, as
 // the original does at the start of every session.
 func (s *Session) draw() {
-	d := route.Route(route.Input{
+	d := route.Route(&route.Input{
 		Verdict: anyRead, Session: s.router, Cluster: s.snap, Rules: s.cfg.Rules, Random: s.rnd(),
 	})
 	if d.Balanced {

@@ -352,12 +352,12 @@ func (s *Session) takeBack(c *server) {
 		case x.kind == wire.Parse && s.stmts[x.stmt.name] == x.stmt:
 			delete(s.stmts, x.stmt.name)
 		case x.kind == wire.Bind && x.portal != nil:
-			delete(s.portals, x.portal.name)
+			s.portals.drop(x.portal.name)
 			if x.portalWas != nil {
-				s.portals[x.portal.name] = x.portalWas
+				s.portals.put(x.portalWas)
 			}
 		case x.kind == wire.Close && x.portalWas != nil:
-			s.portals[x.portalWas.name] = x.portalWas
+			s.portals.put(x.portalWas)
 		case x.kind == wire.Close && x.was != nil && x.was.name == "":
 			s.unnamed = x.was
 		case x.kind == wire.Close && x.was != nil:

@@ -15,17 +15,6 @@ import (
 	"pgpool-go/pgpool/wire"
 )
 
-// portal is a portal of the client, which lives on one server.
-type portal struct {
-	name     string
-	server   *server // nil: closed, the record of the unnamed one is kept for its room
-	verdict  *parser.Verdict
-	decision route.Decision
-	stmt     *statement // for the log; nil if it is not known
-	local    *local     // a pool command's, which no server knows
-	copy     *copied    // of stmt, if the server is a shared one
-}
-
 const (
 	batchMessages = 64      // messages sent before their replies are read
 	batchBytes    = 8 << 10 // the same in bytes; far less than a socket holds
@@ -73,7 +62,7 @@ func (s *Session) parse(size int) error {
 	if s.logsMessages() {
 		s.message("Parse", "statement: "+quote(name)+", query: "+quote(sql))
 	}
-	v := s.Parser.Classify(sql)
+	v := s.classify(sql, size)
 	taken, old := len(name) > 0 && s.taken(string(name)), s.stmts[string(name)]
 	if taken && (v.Pool != nil || old.local()) {
 		word := &wire.Error{Severity: "ERROR", Code: "42P05", Message: fmt.Sprintf("prepared statement \"%s\" already exists", name)}
@@ -131,7 +120,20 @@ func (s *Session) parse(size int) error {
 	s.client.Skip(size)
 	s.due.push(c, expectation{kind: wire.Parse, stmt: st, was: was})
 	s.pipe.touch(c)
-	return s.paced()
+	if err := s.paced(); err != nil {
+		return err
+	}
+	s.pipe.parsed, s.placed = st, choice
+	return nil
+}
+
+// classify is the verdict on the text of the Parse of size bytes at the head of the
+// client's buffer. Many clients prepare the same again and again.
+func (s *Session) classify(sql []byte, size int) *parser.Verdict {
+	if st := s.unnamed; st != nil && bytes.Equal(st.frame, s.client.Bytes()[:size]) {
+		return st.verdict
+	}
+	return s.Parser.Classify(sql)
 }
 
 func (s *Session) bind(size int) error {
@@ -153,7 +155,7 @@ func (s *Session) bind(size int) error {
 		return s.bindLocal(st, size)
 	}
 	choice, err := s.place(st, names[1])
-	if p := s.portals[string(names[0])]; err == nil && p != nil && p.name != "" && p.server != nil {
+	if p := s.portals.find(names[0]); err == nil && p != nil && p.name != "" && p.server != nil {
 		choice.server = p.server // which is to refuse the second of that name
 	}
 	if err == nil && size > batchBytes { // replies must not wait behind it, see the package comment
@@ -169,10 +171,10 @@ func (s *Session) bind(size int) error {
 		return s.refuseInPipeline(err)
 	}
 	c := choice.server
-	p, was := s.portals[string(names[0])], (*portal)(nil)
+	p, was := s.portals.find(names[0]), (*portal)(nil)
 	if p == nil || p.name != "" {
 		p, was = &portal{name: string(names[0])}, p
-		s.portals[p.name] = p
+		s.portals.put(p)
 	}
 	*p = portal{name: p.name, server: c, verdict: opaque, decision: choice.decision, stmt: st}
 	if st != nil {
@@ -241,7 +243,7 @@ func (s *Session) describe(size int) error {
 		} else {
 			c, err = s.mainServer()
 		}
-	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
+	} else if p := s.portals.find(name); p != nil && p.local != nil {
 		return s.describeLocal(p.local.stmt, p.local, size)
 	} else if p != nil && p.server != nil {
 		c, of = p.server, p
@@ -300,7 +302,7 @@ func (s *Session) execute(size int) error {
 	var c *server
 	v, d := opaque, route.Decision{Node: s.main, Write: true}
 	var st *statement
-	if p := s.portals[string(name)]; p != nil && p.local != nil {
+	if p := s.portals.find(name); p != nil && p.local != nil {
 		return s.executeLocal(p.local, int(int32(binary.BigEndian.Uint32(rest))), size)
 	} else if p != nil && p.server != nil {
 		c, v, d, st = p.server, p.verdict, p.decision, p.stmt
@@ -353,8 +355,8 @@ func (s *Session) closeObject(size int) error {
 	var c *server
 	x := expectation{kind: wire.Close}
 	if kind == 'P' {
-		if p := s.portals[string(name)]; p != nil && p.local != nil {
-			delete(s.portals, p.name)
+		if p := s.portals.find(name); p != nil && p.local != nil {
+			s.portals.drop(p.name)
 			return s.closeLocal(size)
 		} else if p != nil {
 			c, x.portalWas = p.server, p
@@ -392,7 +394,7 @@ func (s *Session) closeObject(size int) error {
 	}
 	switch {
 	case kind == 'P':
-		delete(s.portals, string(name))
+		s.portals.drop(string(name))
 	case len(name) == 0:
 		s.unnamed = nil
 	default:

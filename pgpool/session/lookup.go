@@ -225,7 +225,7 @@ func (s *Session) portalOf(v *parser.Verdict) int {
 	if v.Class != parser.Fetch && v.Class != parser.CloseCursor {
 		return 0
 	}
-	if p := s.portals[v.Name]; p != nil && v.Name != "" && p.server != nil {
+	if p := s.portals.named[v.Name]; p != nil && p.server != nil {
 		return p.server.Node + 1
 	}
 	return 0

@@ -63,11 +63,7 @@ func (s *Session) recycle(st *statement) {
 			c.stmts[""] = orphan
 		}
 	}
-	for _, p := range s.portals {
-		if p.stmt == st {
-			p.stmt = nil
-		}
-	}
+	s.portals.orphan(st)
 	if cap(st.frame) <= batchBytes {
 		s.spare = st
 	}
@@ -116,7 +112,8 @@ func (s *Session) prepared(v *parser.Verdict) *route.Prepared {
 }
 
 // place chooses the server for an execution of a prepared statement, st or, if
-// that is nil, what SQL has perhaps prepared under the name.
+// that is nil, what SQL has perhaps prepared under the name. One whose Parse was the
+// message before goes with that: nothing has happened since.
 func (s *Session) place(st *statement, name []byte) (choice, error) {
 	if p := s.sqlStmts[string(name)]; p != nil {
 		return s.choose(p.execute, nil, true, 0)
@@ -124,8 +121,11 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 	if st == nil { // only the main node could know it
 		return s.choose(opaque, nil, true, 0)
 	}
-	ch, err := s.choose(st.verdict, st.text(), true, s.near(st)+1)
-	st.bound = true
+	ch, err := s.placed, error(nil)
+	if st != s.pipe.parsed || s.conns[ch.server.Node] != ch.server || ch.server.Tainted() {
+		ch, err = s.choose(st.verdict, st.text(), true, s.near(st)+1)
+	}
+	s.pipe.parsed, st.bound = nil, true
 	if err != nil || ch.server.shared != nil || ch.server.stmts[st.name] == st || st.meaning == s.settings.meaning || !ch.decision.Balanced {
 		return ch, err
 	}

@@ -59,7 +59,7 @@ type Session struct {
 	unnamed   *statement
 	spare     *statement // to be filled by the next unnamed one
 	stmts     map[string]*statement
-	portals   map[string]*portal
+	portals   portals
 	marks     marks
 	path      *catalog.Path // of pathText, see lookup.go
 	pathOf    pathOf
@@ -67,6 +67,7 @@ type Session struct {
 	sharing   sharing
 	caching   caching
 
+	placed   choice // what was chosen for pipe.parsed
 	pathText string
 	sqlStmts map[string]*sqlStatement // prepared by SQL, on the main server only
 	changed  *statement               // found to be described otherwise by the server asked last
@@ -195,6 +196,9 @@ func (s *Session) turned(err error) error {
 }
 
 func (s *Session) dispatch(typ byte, size int) error {
+	if typ != wire.Bind {
+		s.pipe.parsed = nil
+	}
 	switch typ {
 	case wire.Query:
 		return s.simple(size)
@@ -327,7 +331,7 @@ func (s *Session) rest() error {
 	s.refresh() // a reload that came before the client's next message counts for it
 	if !news && !s.leftover() {
 		s.client.Await(true)
-		s.task.Rest()
+		s.task.Rest(wire.Request)
 		return errResting
 	}
 	s.client.Await(false)
@@ -356,6 +360,7 @@ func (s *Session) leftover() bool {
 // linger is idle in the middle of a pipeline. A server speaks up there if it has met
 // an error, has much to say already, or has come to its end.
 func (s *Session) linger() error {
+	s.pipe.parsed = nil
 	if err := s.hasten(); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type pipeline struct {
 	syncLost bool      // the Sync under way was passed over by a COPY
 	ahead    int       // bytes sent whose replies have not been read
 	done     []done
+	parsed   *statement // the client's last message was its Parse, see Session.placed
 
 	copies bool   // copies of statements have been called, see copies.go
 	partly bool   // some of it has been sent before its Sync
@@ -103,8 +104,8 @@ func (s *Session) settle(c *server) byte {
 	case s.tx.open || len(s.settings.pending) > 0 || s.settings.unknownTx != parser.ScopeNone:
 		s.endTransaction(!failed)
 	}
-	if len(s.portals) > 0 && status == 'I' {
-		s.closePortals()
+	if status == 'I' {
+		s.portals.close()
 	}
 	effects := s.router.Ready(status)
 	if effects.Catalog {
@@ -124,18 +125,6 @@ func (s *Session) settle(c *server) byte {
 // before: a Close, which reads nothing, may go there all the same.
 func (s *Session) failedHalf(c *server) bool {
 	return s.tx.open && c.Status == 'E' && len(c.part.todo) == 0
-}
-
-// closePortals forgets the portals, which end with their transaction. The
-// unnamed one's record is kept for its room.
-func (s *Session) closePortals() {
-	for name, p := range s.portals {
-		if name != "" {
-			delete(s.portals, name)
-		} else {
-			p.server, p.local = nil, nil
-		}
-	}
 }
 
 // conclude notes the consequences of one completed statement.
@@ -172,7 +161,7 @@ func (s *Session) conclude(d *done) {
 		s.forgetStatement(v.Name)
 	case parser.CloseCursor:
 		if v.Name != "" {
-			delete(s.portals, v.Name)
+			s.portals.drop(v.Name)
 		}
 	case parser.Prepare:
 		s.notePrepare(v)

@@ -85,7 +85,7 @@ func (s *Session) bindLocal(st *statement, size int) error {
 		return err
 	}
 	s.client.Skip(size)
-	switch old := s.portals[p.name]; {
+	switch old := s.portals.find([]byte(p.name)); {
 	case !ok:
 		return s.refuseInPipeline(errFormat)
 	case params != 0:
@@ -95,7 +95,7 @@ func (s *Session) bindLocal(st *statement, size int) error {
 		return s.refuseInPipeline(&wire.Error{Severity: "ERROR", Code: "42P03", Message: fmt.Sprintf("cursor \"%s\" already exists", p.name)})
 	}
 	p.local.formats = formats
-	s.portals[p.name] = p
+	s.portals.put(p)
 	return s.client.Send(&pgproto3.BindComplete{})
 }
 

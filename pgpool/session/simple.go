@@ -124,8 +124,8 @@ func (s *Session) answeredQuery(c *server, err error) error {
 // if it runs anything, the unnamed portal.
 func (s *Session) dropUnnamed(v *parser.Verdict) {
 	s.unnamed = nil
-	if p := s.portals[""]; p != nil && v.Class != parser.Empty {
-		p.server, p.local = nil, nil
+	if v.Class != parser.Empty {
+		s.portals.unnamed.close()
 	}
 }
 

@@ -20,14 +20,15 @@ type loop struct {
 	wakefd int          // eventfd that ends the wait from outside
 	now    atomic.Int64 // coarse clock, see Task.Now
 
-	ready   []*Task  // to be run in this turn,
-	at      int      // of which these have been
-	later   []*Task  // have had their share of this turn
-	outbox  []*Conn  // have something posted, see Conn.Post
-	buffers [][]byte // small and empty
-	idle    []*coroutine
-	alarms  []*alarm // called off, see Task.Limit
-	away    int      // tasks in Block
+	ready    []*Task  // to be run in this turn,
+	at       int      // of which these have been
+	requests []*Task  // of ready, while it is sorted
+	later    []*Task  // have had their share of this turn
+	outbox   []*Conn  // have something posted, see Conn.Post
+	buffers  [][]byte // small and empty
+	idle     []*coroutine
+	alarms   []*alarm // called off, see Task.Limit
+	away     int      // tasks in Block
 
 	mu       sync.Mutex
 	injected []*Task // woken by other goroutines
@@ -108,6 +109,7 @@ func (l *loop) run() {
 			for i := from; i < min(from+volley, n); i++ {
 				l.deliver(&events[i])
 			}
+			l.sort()
 			for l.at = 0; l.at < len(l.ready); { // which grows when one of them begins another, see Task.Go
 				l.take().resume()
 			}
@@ -124,6 +126,23 @@ func (l *loop) run() {
 // cannot take the processor away amid the work of others. More at once would save
 // little and let the first wait.
 const volley = 16
+
+// sort has the tasks that await an answer run first, then those that await a request.
+// What a request takes is more code than the processor's first cache holds, so that
+// they had better not alternate.
+func (l *loop) sort() {
+	answers := l.ready[:0]
+	for _, t := range l.ready {
+		if t.until == Answer {
+			answers = append(answers, t)
+		} else {
+			l.requests = append(l.requests, t)
+		}
+	}
+	copy(l.ready[len(answers):], l.requests)
+	clear(l.requests)
+	l.requests = l.requests[:0]
+}
 
 // take removes the next task that is ready.
 func (l *loop) take() *Task {

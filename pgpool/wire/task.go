@@ -28,6 +28,7 @@ type Task struct {
 	co      *coroutine // while it is under way
 	turns   int        // reads since it went on
 	resting bool       // body is to be run again
+	until   Awaited
 	over    bool
 
 	token chan struct{} // of a goroutine: one token when something may have happened
@@ -138,10 +139,19 @@ func (t *Task) Lane() int { return t.loop.index }
 // MayRest tells whether the task can rest at all.
 func (t *Task) MayRest() bool { return t.co != nil }
 
+// Awaited is what a task that rests goes on with.
+type Awaited bool
+
+const (
+	Answer  Awaited = false // of a server
+	Request Awaited = true  // of a client
+)
+
 // Rest says that what the coroutine runs is about to return, but not for good: at
 // the next wake-up what Next has set is run. Meanwhile the task has no stack, so
 // that many can wait for long. Look first, lest news that have come be slept over.
-func (t *Task) Rest() { t.resting = true }
+// Tasks that await the same are run one after the other, see loop.sort.
+func (t *Task) Rest(until Awaited) { t.resting, t.until = true, until }
 
 // park waits until the task is woken.
 func (t *Task) park() {

@@ -32,7 +32,7 @@ func echo(e *Engine, c *Conn) <-chan error {
 				c.Release()
 				if news, _ := task.Look(c); !news {
 					c.Await(true)
-					task.Rest()
+					task.Rest(Request)
 					return
 				}
 			}
