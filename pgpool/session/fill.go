@@ -531,10 +531,12 @@ func wideEncoding(name string) *wide {
 }
 
 // unfilled is the text of a message of the server's about the data, without what was
-// put in: rows that it shows, and numbers of columns. Values that were asked for
-// are not known again.
+// put in: rows that it shows, and numbers of columns.
 func (f *filler) unfilled(kind byte, text string) string {
 	n := len(f.front)
+	if n == 0 {
+		return text
+	}
 	if kind == 'M' {
 		var got, want int
 		for _, form := range []string{"row field count is %d, expected %d", "wrong number of fields in header line: got %d, expected %d"} {
@@ -545,12 +547,17 @@ func (f *filler) unfilled(kind byte, text string) string {
 				return fmt.Sprintf(form, got, want-n)
 			}
 		}
-		return text
-	}
-	if f.form.Binary || n == 0 {
+		const field = "column name mismatch in header line field %d"
+		if _, err := fmt.Sscanf(text, field, &got); err == nil {
+			_, rest, _ := strings.Cut(text, ":")
+			return fmt.Sprintf(field+":%s", got-n, rest)
+		}
 		return text
 	}
 	for i := range text {
+		if i == 0 || text[i-1] != '"' || f.form.Binary {
+			continue
+		}
 		if end := f.matches(text[i:]); end > 0 {
 			return text[:i] + text[i+end:]
 		}
@@ -558,37 +565,38 @@ func (f *filler) unfilled(kind byte, text string) string {
 	return text
 }
 
-// matches is the length of what stands in front of rows, if a text begins with it.
+// matches is the length of what stands in front of a row, if a text begins with it.
+// The server shows the beginning of a long row, and dots.
 func (f *filler) matches(text string) int {
+	const dots = "..."
 	rest := text
 	for _, o := range f.front {
+		k := 0
 		switch {
 		case !o.Every:
-			var ok bool
-			if rest, ok = strings.CutPrefix(rest, string(o.fixed)); !ok {
-				return 0
-			}
-		case o.asked():
-			return 0
-		default:
-			quoted := f.form.CSV
-			if quoted && (rest == "" || rest[0] != f.form.Quote) {
-				return 0
-			} else if quoted {
-				rest = rest[1:]
-			}
-			k := 0
-			for k < len(rest) && strings.IndexByte("0123456789abcdef-.", rest[k]) >= 0 {
+			for k < len(rest) && k < len(o.fixed) && rest[k] == o.fixed[k] {
 				k++
 			}
-			if k < 3 || o.Chance == parser.UUID && k != 36 {
+			if k < len(o.fixed) && (k == 0 || !strings.HasPrefix(rest[k:], dots)) {
 				return 0
 			}
-			if rest = rest[k:]; quoted && (rest == "" || rest[0] != f.form.Quote) {
+		case f.form.CSV: // always in quotes
+			if rest == "" || rest[0] != f.form.Quote {
 				return 0
-			} else if quoted {
-				rest = rest[1:]
 			}
+			if k = strings.Index(rest[1:], string([]byte{f.form.Quote, f.form.Delimiter})) + 2; k < 2 {
+				k = strings.Index(rest, dots)
+			}
+		default:
+			if k = strings.IndexByte(rest, f.form.Delimiter); k < 0 {
+				k = strings.Index(rest, dots)
+			}
+		}
+		if k < 0 {
+			return 0
+		}
+		if rest = rest[k:]; strings.HasPrefix(rest, dots) {
+			break
 		}
 		if rest == "" || rest[0] != f.form.Delimiter {
 			return 0

@@ -240,6 +240,8 @@ func TestRenderedValues(t *testing.T) {
 func TestUnfilledMessages(t *testing.T) {
 	f := filling(parser.CopyForm{}, false, -1, -1)
 	uuids := newFiller(&parser.Filling{Form: parser.CopyForm{CSV: true, Quote: '"', Escape: '"', Delimiter: ','}, Columns: []parser.Filled{{At: -1, Type: "uuid", Every: true, Known: true, Chance: parser.UUID}}})
+	long := filling(parser.CopyForm{}, false, -1)
+	long.front[0].fixed = []byte("VVVV")
 	for _, c := range []struct {
 		f        *filler
 		kind     byte
@@ -248,7 +250,11 @@ func TestUnfilledMessages(t *testing.T) {
 		{f, 'W', "COPY t, line 3: \"V\tV\t1\tx\"\nmore", "COPY t, line 3: \"1\tx\"\nmore"},
 		{f, 'W', "COPY t, line 3, column a: \"x\"", "COPY t, line 3, column a: \"x\""},
 		{uuids, 'W', "COPY t, line 3: \"\"01234567-89ab-4def-8123-456789abcdef\",1,2\"", "COPY t, line 3: \"1,2\""},
+		{uuids, 'W', "COPY t, line 3: \"\"01234567-8...\"", "COPY t, line 3: \"...\""},
+		{long, 'W', "COPY t, line 3: \"VV...\"", "COPY t, line 3: \"...\""},
+		{long, 'W', "COPY t, line 3: \"x...\"", "COPY t, line 3: \"x...\""},
 		{f, 'M', "row field count is 3, expected 5", "row field count is 1, expected 3"},
+		{f, 'M', "column name mismatch in header line field 4: got \"x\", expected \"b\"", "column name mismatch in header line field 2: got \"x\", expected \"b\""},
 		{f, 'M', "wrong number of fields in header line: got 3, expected 4", "wrong number of fields in header line: got 1, expected 2"},
 	} {
 		if got := c.f.unfilled(c.kind, c.in); got != c.want {
