@@ -34,10 +34,11 @@ type Column struct {
 	Name      string
 	Default   string // its expression; empty, none
 	Generated bool   // by an expression that is no default
-	// What COPY needs to know: the type or that of its domain, whether the user may
-	// insert into it, and whether the type has a binary form.
-	Type           string
-	Insert, Binary bool
+	Insert    bool   // the user may give it a value
+	// What COPY needs to know besides: the type or that of its domain, and whether that
+	// has a binary form.
+	Type   string
+	Binary bool
 }
 
 // Replace says what Rewrite is to put in.
@@ -547,6 +548,10 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 					}
 				}
 			}
+			continue
+		}
+		if !c.Insert { // naming it would be refused
+			w.doubt("the default of column " + c.Name)
 			continue
 		}
 		if s.SelectStmt == nil {

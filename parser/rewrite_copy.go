@@ -180,8 +180,8 @@ func (w *rewriter) copied(c *pg.CopyStmt) {
 }
 
 // copyText is the text of a COPY that has been changed, with the rest as it was: the
-// C library's writer crashes on some options. clean is the text as the library reads
-// it.
+// C library's writer loses some options, and crashes on FORCE_NULL *. clean is the
+// text as the library reads it.
 func (w *rewriter) copyText(text, clean string, c *pg.CopyStmt) (string, error) {
 	scan, err := pg.Scan(clean)
 	if err != nil {

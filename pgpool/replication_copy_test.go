@@ -256,6 +256,11 @@ func testReplicatedCopy(t *testing.T, o testcluster.Options, mode string) {
 	if got := run(p, "copy denied(a) from stdin", "1\n2\n"); got != "COPY 2 <nil>" {
 		t.Error(got)
 	}
+	p.must("insert into denied(a) values (3)")
+	p.must("reset role; create schema hidden; create function hidden.f(timestamptz) returns text language sql stable as 'select $1::text'; create table hides (a int, x text default hidden.f(now())); grant insert on hides to writer; set role writer")
+	if got := run(p, "copy hides(a) from stdin", "1\n2\n"); got != "COPY 2 <nil>" {
+		t.Error(got)
+	}
 	p.must("reset role")
 	if words := r.Log.String(); !strings.Contains(words, "the default of column ts, which COPY leaves out") {
 		t.Error("no warning")

@@ -2,12 +2,15 @@ package session
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgpool-go/parser"
+	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/wire"
 )
 
@@ -16,7 +19,7 @@ import (
 // made here, or asked of another node, as the main node is busy with the COPY.
 
 // steady is parser.Replace's: whether the main node takes an expression for one
-// that is not volatile. A condition that no row can change is none of a scan's.
+// that is not volatile.
 func (s *Session) steady(failed *error) func(parser.Name, parser.Column, string) bool {
 	return func(n parser.Name, c parser.Column, expr string) bool {
 		t, err := s.relation(quotedName(n))
@@ -25,16 +28,26 @@ func (s *Session) steady(failed *error) func(parser.Name, parser.Column, string)
 		}
 		yes, known := t.steady[c.Default]
 		if !known {
-			var rows [][]string
-			rows, *failed = s.bid(s.rep.main(), "EXPLAIN (COSTS OFF) SELECT FROM pg_catalog.generate_series(1, 2) WHERE pg_catalog.num_nulls("+expr+") OPERATOR(pg_catalog.=) 0")
-			yes = *failed == nil
-			for _, row := range rows {
-				yes = yes && !strings.HasPrefix(strings.TrimSpace(row[0]), "Filter:")
-			}
+			yes, *failed = s.explained(expr)
 			t.steady[c.Default] = yes
 		}
 		return yes
 	}
+}
+
+// explained is steady's look at the main node's plan: a condition that no row can
+// change is none of the scan's. What cannot be explained, as the user may not name what
+// a default uses, is not steady.
+func (s *Session) explained(expr string) (bool, error) {
+	main := s.rep.main()
+	rows, err := s.bid(main, "SAVEPOINT "+own,
+		"EXPLAIN (COSTS OFF) SELECT FROM pg_catalog.generate_series(1, 2) WHERE pg_catalog.num_nulls("+expr+") OPERATOR(pg_catalog.=) 0",
+		"RELEASE SAVEPOINT "+own)
+	if no, refused := errors.AsType[*backend.Refusal](err); refused && main.Status == 'E' && no.Said.Code != "57014" {
+		_, err = s.bid(main, "ROLLBACK TO SAVEPOINT "+own, "RELEASE SAVEPOINT "+own)
+		return false, err
+	}
+	return !slices.ContainsFunc(rows, func(row []string) bool { return strings.HasPrefix(strings.TrimSpace(row[0]), "Filter:") }), err
 }
 
 // fillerFor asks for the values that are needed first.
