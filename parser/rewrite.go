@@ -129,7 +129,7 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 		return out, nil
 	}
 	c := tree.Stmts[0].Stmt.GetCopyStmt()
-	if !utf8.Valid(sql) && (c == nil || c.Query != nil || c.WhereClause != nil) {
+	if !utf8.Valid(sql) && (c == nil || c.Query != nil || w.where) {
 		return out, ErrRewrite // what was blanked would be lost
 	}
 	if c != nil && w.lone {
@@ -157,6 +157,7 @@ type rewriter struct {
 	inParam bool        // inside PREPARE
 	changed bool
 	lone    bool // there is one statement
+	where   bool // the condition of a COPY, which is the statement, has changed
 	fill    *Filling
 	unequal string
 }

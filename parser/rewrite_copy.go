@@ -141,6 +141,7 @@ func copyForm(options []*pg.Node) (f CopyForm, ok bool) {
 func (w *rewriter) copied(c *pg.CopyStmt) {
 	if c.WhereClause != nil {
 		w.all(c.WhereClause)
+		w.where = w.changed && w.lone
 	}
 	form, formed := copyForm(c.Options)
 	able := formed && w.lone && !w.r.Params && w.r.Steady != nil && c.Filename == "" && !c.IsProgram
@@ -213,7 +214,7 @@ func (w *rewriter) copyText(text, clean string, c *pg.CopyStmt) (string, error) 
 		query, err := pg.Deparse(&pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: c.Query}}})
 		return text[:open] + query + text[shut:], err
 	}
-	if c.WhereClause != nil {
+	if w.where {
 		cond, err := expression(c.WhereClause)
 		if err != nil {
 			return "", err

@@ -70,3 +70,23 @@ func TestRewrite(t *testing.T) {
 		return text
 	})
 }
+
+// Bytes of another encoding stay where they are.
+func TestRewriteCopyInAnotherEncoding(t *testing.T) {
+	r := Replace{
+		Value:   func(Chance) string { return "2026-01-02 03:04:05+00" },
+		Columns: func(n Name) []Column { return rewriteColumns[n.Name] },
+		Steady:  func(Name, Column, string) bool { return true },
+	}
+	out, err := Rewrite([]byte("COPY t(v, d) FROM STDIN (NULL '\xe4') -- \xfc"), r)
+	if want := "COPY t(\"ts\", v, d) FROM STDIN (NULL '\xe4') -- \xfc"; err != nil || out.SQL != want || out.Fill == nil {
+		t.Errorf("got %q, %v", out.SQL, err)
+	}
+	out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE (v <> '\xe4')"), r)
+	if want := "COPY t(\"ts\", v, d) FROM STDIN WHERE (v <> '\xe4')"; err != nil || out.SQL != want {
+		t.Errorf("got %q, %v", out.SQL, err)
+	}
+	if out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE v <> '\xe4' AND ts < now()"), r); err == nil {
+		t.Errorf("got %q", out.SQL)
+	}
+}

@@ -98,7 +98,7 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 	main.Relieve(func() error { _, err := main.TryFill(); return err })
 	defer main.Relieve(nil)
 	ext := len(wants) > 0 && wants[len(wants)-1].kind == wire.Sync
-	var trouble *backend.Refusal // there are no values for the rest
+	trouble := "" // why there are no values for the rest
 	for {
 		typ, body, err := s.client.Frame(wire.MaxFrame)
 		if err != nil {
@@ -108,10 +108,13 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 		switch typ {
 		case wire.CopyData:
 			if fill != nil {
-				if trouble == nil {
-					if err := s.fillFrame(main, len(frame), data, fill); err != nil && !errors.As(err, &trouble) {
-						main.Taint()
-						return said, err
+				if trouble == "" {
+					if err := s.fillFrame(main, len(frame), data, fill); err != nil {
+						var ok bool
+						if trouble, ok = noValues(err); !ok {
+							main.Taint()
+							return said, err
+						}
 					}
 				}
 				s.client.Skip(len(frame))
@@ -140,8 +143,8 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 			switch {
 			case fill == nil || typ == wire.CopyFail:
 				main.Write(frame)
-			case trouble != nil:
-				main.Send(&pgproto3.CopyFail{Message: trouble.Said.Message})
+			case trouble != "":
+				main.Send(&pgproto3.CopyFail{Message: trouble})
 			default:
 				if err := fill.deliver(main, data, fill.finish(fill.frame())); err != nil {
 					return said, err

@@ -287,7 +287,7 @@ func (s *Session) replicateBind(size int) error {
 			if err := s.think(&again, true); err != nil {
 				return s.refusePipeline(err)
 			}
-			if !bytes.Equal(again.frame, st.frame) || again.fill != nil {
+			if !bytes.Equal(again.frame, st.frame) || again.fill != st.fill {
 				st = &again
 				r.stmts[st.name], m.stmt, b.stmt = st, st, st
 			}

@@ -179,6 +179,17 @@ func (s *Session) fillFrame(main *server, size int, data *spool, fill *filler) e
 	return nil
 }
 
+// noValues is what an error says that leaves the connections in order.
+func noValues(err error) (why string, ok bool) {
+	if no, ok := errors.AsType[*backend.Refusal](err); ok && no.Said.Severity == "ERROR" {
+		return no.Said.Message, true
+	}
+	if word, ok := errors.AsType[*wire.Error](err); ok && word.Severity == "ERROR" {
+		return word.Detail, true
+	}
+	return "", false
+}
+
 // frame is an empty CopyData, in room that is used again and again.
 func (f *filler) frame() []byte { return append(f.out[:0], wire.CopyData, 0, 0, 0, 0) }
 
