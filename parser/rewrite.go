@@ -129,7 +129,7 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 		return out, nil
 	}
 	c := tree.Stmts[0].Stmt.GetCopyStmt()
-	if !utf8.Valid(sql) && (c == nil || c.Query != nil || w.where) {
+	if !utf8.Valid(sql) && (c == nil || !w.lone || c.Query != nil || w.where) {
 		return out, ErrRewrite // what was blanked would be lost
 	}
 	if c != nil && w.lone {

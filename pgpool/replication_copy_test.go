@@ -3,6 +3,7 @@ package pgpool_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -136,6 +137,47 @@ func testReplicatedCopy(t *testing.T, o testcluster.Options, mode string) {
 		if got := both(c.sql, c.data); strings.HasPrefix(got, "COPY") == c.fails {
 			t.Errorf("%s: %s", c.sql, got)
 		}
+	}
+	// Whatever the data, rows end where the server says.
+	for _, c := range []*plain{p, alone} {
+		c.must("create table wild (b text, ts timestamptz default now(), n serial)")
+	}
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	forms := []string{"(format text)", "(format text, null '')", "(format csv)", `(format csv, escape '\')`, "(format csv, quote '''', header)"}
+	ends := []string{"\n", "\n", "\n", "\r\n", "\r"}
+	stored := 0
+	for i := range 400 {
+		var data strings.Builder
+		end := ends[rnd.IntN(len(ends))]
+		for range rnd.IntN(25) {
+			const letters = "ab\\\\\\\\.\"\"'N\n\r\t,"
+			if k := rnd.IntN(len(letters) + 8); k >= len(letters) {
+				data.WriteString(end)
+			} else if c := letters[k]; c != '\n' && c != '\r' && c != '\t' && c != ',' || rnd.IntN(8) == 0 {
+				data.WriteByte(c)
+			}
+		}
+		if rnd.IntN(4) == 0 {
+			data.WriteString(end + "\\." + end + "after")
+		}
+		sql := "copy wild(b) from stdin " + forms[i%len(forms)]
+		got, want := run(p, sql, data.String()), run(alone, sql, data.String())
+		if strings.HasPrefix(want, "COPY") {
+			stored++
+		}
+		const rows = "select convert_to(b, 'utf8') from wild order by n"
+		if held, wanted := p.must(rows), alone.must(rows); got != want || held != wanted {
+			t.Fatalf("seed %d: %s\n%q\ngot  %s\n%s\nwant %s\n%s", seed, sql, data.String(), got, held, want, wanted)
+		}
+		if i%20 == 19 {
+			r.all("select * from wild order by n")
+			p.must("truncate wild")
+			alone.must("truncate wild")
+		}
+	}
+	if stored < 100 {
+		t.Errorf("only %d were stored", stored)
 	}
 	for _, c := range []*plain{p, alone} {
 		c.must(wide)
