@@ -31,8 +31,14 @@ var chanceTypes = [...]string{"timestamptz", "timestamptz", "uuid", "float8"}
 
 // A Column is one of a table's, in their order.
 type Column struct {
-	Name    string
-	Default string // its expression; empty, none
+	Name      string
+	Default   string // its expression; empty, none
+	Generated bool   // by an expression that is no default
+	Insert    bool   // the user may give it a value
+	// What COPY needs to know besides: the type or that of its domain, and whether that
+	// has a binary form.
+	Type   string
+	Binary bool
 }
 
 // Replace says what Rewrite is to put in.
@@ -49,6 +55,9 @@ type Replace struct {
 	// Execute are the values that EXECUTE gets besides its own, by the prepared
 	// statement's name.
 	Execute func(name string) []Chance
+	// Steady tells whether an expression, made of a column's default, has one value
+	// as long as its functions of time and chance have; nil, COPY is not to be filled.
+	Steady func(table Name, c Column, expr string) bool
 }
 
 // A Rewriting is what came of it.
@@ -58,6 +67,7 @@ type Rewriting struct {
 	// are to be given by EXECUTE.
 	Params int
 	Added  []Chance
+	Fill   *Filling // what is to be put into the data of a COPY
 	// Unequal is what is left in the statement that may differ between nodes; empty,
 	// nothing that the text shows.
 	Unequal string
@@ -101,7 +111,7 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 	if err != nil {
 		return out, nil // the server will say what it thinks
 	}
-	w := rewriter{r: r, params: r.Given}
+	w := rewriter{r: r, params: r.Given, lone: len(tree.Stmts) == 1}
 	if r.Params || slices.ContainsFunc(tree.Stmts, func(s *pg.RawStmt) bool { return s.Stmt.GetPrepareStmt() != nil }) {
 		each(tree, func(n *pg.Node) bool {
 			if p := n.GetParamRef(); p != nil {
@@ -114,17 +124,24 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 	for _, raw := range tree.Stmts {
 		w.statement(raw.Stmt)
 	}
-	out.Added, out.Unequal = w.added, w.unequal
+	out.Added, out.Fill, out.Unequal = w.added, w.fill, w.unequal
 	if !w.changed {
 		return out, nil
 	}
-	if !utf8.Valid(sql) {
+	c := tree.Stmts[0].Stmt.GetCopyStmt()
+	if !utf8.Valid(sql) && (c == nil || !w.lone || c.Query != nil || w.where) {
 		return out, ErrRewrite // what was blanked would be lost
 	}
-	if out.SQL, err = pg.Deparse(tree); err != nil {
+	if c != nil && w.lone {
+		out.SQL, err = w.copyText(string(sql), string(text), c)
+	} else {
+		out.SQL, err = pg.Deparse(tree)
+	}
+	if err != nil {
 		return out, fmt.Errorf("%w: %v", ErrRewrite, err)
 	}
-	again, err := pg.Parse(out.SQL)
+	written, _ := sanitize([]byte(out.SQL))
+	again, err := pg.Parse(string(written))
 	if err != nil || !alike(reflect.ValueOf(tree), reflect.ValueOf(again)) {
 		return out, fmt.Errorf("%w: it would be written as %s", ErrRewrite, out.SQL)
 	}
@@ -139,6 +156,9 @@ type rewriter struct {
 	seen    [2]*pg.Node // Now and Clock
 	inParam bool        // inside PREPARE
 	changed bool
+	lone    bool // there is one statement
+	where   bool // the condition of a COPY, which is the statement, has changed
+	fill    *Filling
 	unequal string
 }
 
@@ -198,7 +218,7 @@ func (w *rewriter) statement(n *pg.Node) {
 			w.statement(x.CreateTableAsStmt.Query)
 			w.chosen(x.CreateTableAsStmt.Query)
 		} else if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_MATVIEW {
-			w.filled(x.CreateTableAsStmt.Query)
+			w.view(x.CreateTableAsStmt.Query)
 		}
 	case *pg.Node_AlterTableStmt:
 		w.alter(x.AlterTableStmt)
@@ -529,6 +549,10 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 					}
 				}
 			}
+			continue
+		}
+		if !c.Insert { // naming it would be refused
+			w.doubt("the default of column " + c.Name)
 			continue
 		}
 		if s.SelectStmt == nil {

@@ -1,8 +1,6 @@
 package parser
 
 import (
-	"slices"
-
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -35,20 +33,9 @@ func (w *rewriter) chosen(n *pg.Node) {
 	})
 }
 
-// copied looks at a COPY FROM, whose data is not touched: defaults of columns that
-// it leaves out are each node's own.
-func (w *rewriter) copied(c *pg.CopyStmt) {
-	for _, col := range w.columns(c.Relation) {
-		listed := len(c.Attlist) == 0 || slices.ContainsFunc(c.Attlist, func(n *pg.Node) bool { return n.GetString_().GetSval() == col.Name })
-		if !listed && mayNeed([]byte(col.Default)) {
-			w.doubt("the default of column " + col.Name + ", which COPY leaves out")
-		}
-	}
-}
-
-// filled looks at the query of a materialized view, which is kept as it is and run
+// view looks at the query of a materialized view, which is kept as it is and run
 // at once.
-func (w *rewriter) filled(query *pg.Node) {
+func (w *rewriter) view(query *pg.Node) {
 	tree := &pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: query}}}
 	text, err := pg.Deparse(tree)
 	if err == nil && mayNeed([]byte(text)) {

@@ -10,9 +10,15 @@ import (
 
 // rewriteColumns are the tables of the cases.
 var rewriteColumns = map[string][]Column{
-	"t": {{Name: "id", Default: "nextval('t_id_seq'::regclass)"}, {Name: "v"}, {Name: "ts", Default: "now()"}, {Name: "d", Default: "(CURRENT_DATE + 1)"}},
-	"u": {{Name: "id", Default: "gen_random_uuid()"}, {Name: "v", Default: "'x'::text"}},
+	"t": {{Name: "id", Default: "nextval('t_id_seq'::regclass)"}, {Name: "v"}, {Name: "ts", Default: "now()", Type: "timestamp with time zone", Insert: true, Binary: true},
+		{Name: "d", Default: "(CURRENT_DATE + 1)", Type: "date", Insert: true, Binary: true}},
+	"u": {{Name: "id", Default: "gen_random_uuid()", Type: "uuid", Insert: true, Binary: true}, {Name: "v", Default: "'x'::text"}},
 	"p": {{Name: "a"}, {Name: "b"}},
+	"c": {{Name: "a"}, {Name: "g", Generated: true}, {Name: "n", Default: "to_char(now(), 'YYYY') || nextval('s')", Type: "text", Insert: true, Binary: true},
+		{Name: "m", Default: "md5((now())::text || random())", Type: "text", Insert: true, Binary: true}, {Name: "r", Default: "random()", Type: "double precision", Insert: true, Binary: true},
+		{Name: "i", Default: "random()", Type: "integer", Insert: true, Binary: true}, {Name: "k", Default: "(gen_random_uuid())::text", Type: "text", Insert: true, Binary: true}},
+	"denied": {{Name: "a"}, {Name: "ts", Default: "now()", Type: "timestamp with time zone", Binary: true}},
+	"odd":    {{Name: "a"}, {Name: "ts", Default: "now()", Type: "odd", Insert: true}},
 }
 
 // TestRewrite reads testdata/rewrite: a statement as a client sends it, and as it
@@ -30,6 +36,7 @@ func TestRewrite(t *testing.T) {
 				}
 				return nil
 			},
+			Steady: func(_ Name, _ Column, expr string) bool { return !strings.Contains(expr, "nextval") },
 		}
 		sql := c.Input
 		if rest, ok := strings.CutPrefix(sql, "params "); ok {
@@ -49,9 +56,37 @@ func TestRewrite(t *testing.T) {
 		if len(out.Added) > 0 {
 			text += fmt.Sprintf("\nadded: %v behind %d", out.Added, out.Params)
 		}
+		if out.Fill != nil {
+			if out.Fill.Form != (CopyForm{Delimiter: '\t', Quote: '"', Escape: '"', Null: `\N`}) {
+				text += fmt.Sprintf("\nform: %+v", out.Fill.Form)
+			}
+			for _, f := range out.Fill.Columns {
+				text += fmt.Sprintf("\nfill: %+v", f)
+			}
+		}
 		if out.Unequal != "" {
 			text += "\nunequal: " + out.Unequal
 		}
 		return text
 	})
+}
+
+// Bytes of another encoding stay where they are.
+func TestRewriteCopyInAnotherEncoding(t *testing.T) {
+	r := Replace{
+		Value:   func(Chance) string { return "2026-01-02 03:04:05+00" },
+		Columns: func(n Name) []Column { return rewriteColumns[n.Name] },
+		Steady:  func(Name, Column, string) bool { return true },
+	}
+	out, err := Rewrite([]byte("COPY t(v, d) FROM STDIN (NULL '\xe4') -- \xfc"), r)
+	if want := "COPY t(\"ts\", v, d) FROM STDIN (NULL '\xe4') -- \xfc"; err != nil || out.SQL != want || out.Fill == nil {
+		t.Errorf("got %q, %v", out.SQL, err)
+	}
+	out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE (v <> '\xe4')"), r)
+	if want := "COPY t(\"ts\", v, d) FROM STDIN WHERE (v <> '\xe4')"; err != nil || out.SQL != want {
+		t.Errorf("got %q, %v", out.SQL, err)
+	}
+	if out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE v <> '\xe4' AND ts < now()"), r); err == nil {
+		t.Errorf("got %q", out.SQL)
+	}
 }

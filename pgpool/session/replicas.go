@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type replicas struct {
 	portals map[string]*replicaPortal
 	sql     map[string]*prepared // what PREPARE has made; text is how
 	making  *prepared            // by the PREPARE under way
+	fill    *filler              // of the COPY under way
 	queue   volley
 	at      *server // that has the portals named in the queue, if they are on one node only
 
@@ -259,6 +261,19 @@ func (s *Session) put(c *server, statements ...string) {
 // took reads the answers to what was put up to ReadyForQuery, and returns the
 // rows as text. An error of the server is a *backend.Refusal.
 func (s *Session) took(c *server) (rows [][]string, err error) {
+	values, err := s.tookValues(c)
+	for _, row := range values {
+		texts := make([]string, len(row))
+		for i, v := range row {
+			texts[i] = string(v)
+		}
+		rows = append(rows, texts)
+	}
+	return rows, err
+}
+
+// tookValues is took with the values as they come; nil is null.
+func (s *Session) tookValues(c *server) (rows [][][]byte, err error) {
 	if err := c.Flush(); err != nil {
 		c.Taint() // the answer may still come
 		return nil, err
@@ -273,14 +288,10 @@ func (s *Session) took(c *server) (rows [][]string, err error) {
 		switch typ {
 		case wire.DataRow:
 			var row pgproto3.DataRow
-			if err := row.Decode(body); err != nil {
+			if err := row.Decode(bytes.Clone(body)); err != nil {
 				return nil, &backend.Error{Node: c.Node, Err: err}
 			}
-			texts := make([]string, len(row.Values))
-			for i, v := range row.Values {
-				texts[i] = string(v)
-			}
-			rows = append(rows, texts)
+			rows = append(rows, row.Values)
 		case wire.ErrorResponse:
 			refused = s.refusal(c, body)
 		case wire.ParameterStatus:
@@ -549,7 +560,10 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			a.rows += maphash.Bytes(rowSeed, body)
 		case wire.CopyInResponse:
 			if pass {
-				if _, err := s.client.Write(frame); err != nil {
+				if s.rep.fill != nil {
+					body = s.rep.fill.lessColumns(body)
+				}
+				if err := s.client.SendRaw(typ, body); err != nil {
 					return a, err
 				}
 			}
@@ -564,6 +578,12 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 		case wire.CopyOutResponse, wire.CopyDone, wire.CopyData:
 		default:
 			return a, s.outOfPlace(c, typ)
+		}
+		if fill := s.rep.fill; fill != nil && pass && (typ == wire.ErrorResponse || typ == wire.NoticeResponse) {
+			pass = false
+			if err := s.client.SendRaw(typ, unfilled(fill, body)); err != nil {
+				return a, err
+			}
 		}
 		if pass {
 			if _, err := s.client.Write(frame); err != nil {

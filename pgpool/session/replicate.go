@@ -19,8 +19,9 @@ type act struct {
 	decision route.Decision
 	text     string // as the client sent it, for the log and for what a comment in it wishes
 	volley   volley
-	server   *server   // that has the portal it reads from, if it is on one node only
-	making   *prepared // by PREPARE
+	server   *server         // that has the portal it reads from, if it is on one node only
+	making   *prepared       // by PREPARE
+	fill     *parser.Filling // for the data of a COPY
 }
 
 // everywhere tells whether a statement goes to all nodes rather than to one that
@@ -213,6 +214,14 @@ func (s *Session) note(a *act) {
 func (s *Session) runAll(a *act) (ok bool, err error) {
 	r, v := s.rep, a.verdict
 	main := r.main()
+	var fill *filler
+	if a.fill != nil {
+		if fill, err = s.fillerFor(a.fill); err != nil {
+			return false, err
+		}
+		r.fill = fill
+		defer func() { r.fill = nil }()
+	}
 	sum := sums(v, a.text)
 	s.count(main, v)
 	main.note([]byte(a.text))
@@ -228,7 +237,7 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 	if err == nil && said.copies {
 		data = newSpool(s.task)
 		defer data.close()
-		said, err = s.copyToMain(main, wants, said, data)
+		said, err = s.copyToMain(main, wants, said, data, fill)
 	}
 	if err != nil {
 		return false, s.mainLost(main, err, v)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/wire"
 )
@@ -86,9 +88,9 @@ func (p *spool) close() {
 	}
 }
 
-// copyToMain takes the client's data to the main node, keeps it, and returns what
-// the node has said in the end.
-func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spool) (outcome, error) {
+// copyToMain takes the client's data to the main node, keeps it as the node got it,
+// and returns what the node has said in the end. fill is nil if nothing is put in.
+func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spool, fill *filler) (outcome, error) {
 	if err := s.client.Flush(); err != nil {
 		return said, err
 	}
@@ -96,6 +98,7 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 	main.Relieve(func() error { _, err := main.TryFill(); return err })
 	defer main.Relieve(nil)
 	ext := len(wants) > 0 && wants[len(wants)-1].kind == wire.Sync
+	trouble := "" // why there are no values for the rest
 	for {
 		typ, body, err := s.client.Frame(wire.MaxFrame)
 		if err != nil {
@@ -104,6 +107,19 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 		frame := s.client.Bytes()[:5+len(body)]
 		switch typ {
 		case wire.CopyData:
+			if fill != nil {
+				if trouble == "" {
+					if err := s.fillFrame(main, len(frame), data, fill); err != nil {
+						var ok bool
+						if trouble, ok = noValues(err); !ok {
+							main.Taint()
+							return said, err
+						}
+					}
+				}
+				s.client.Skip(len(frame))
+				continue
+			}
 			if err := data.add(frame); err != nil {
 				return said, err
 			}
@@ -124,7 +140,17 @@ func (s *Session) copyToMain(main *server, wants []want, said outcome, data *spo
 		case wire.Terminate:
 			return said, errGoodbye
 		case wire.CopyDone, wire.CopyFail:
-			main.Write(frame)
+			switch {
+			case fill == nil || typ == wire.CopyFail:
+				main.Write(frame)
+			case trouble != "":
+				main.Send(&pgproto3.CopyFail{Message: trouble})
+			default:
+				if err := fill.deliver(main, data, fill.finish(fill.frame())); err != nil {
+					return said, err
+				}
+				main.SendRaw(typ, nil)
+			}
 			s.client.Skip(len(frame))
 		default:
 			return said, wire.Fatal("08P01", fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ))

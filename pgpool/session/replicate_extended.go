@@ -57,6 +57,7 @@ type prepared struct {
 	params  int             // the client's
 	added   []parser.Chance // parameters behind them that we give
 	making  *prepared       // by PREPARE
+	fill    *parser.Filling // for the data of a COPY
 }
 
 // replicaPortal is a portal.
@@ -219,7 +220,7 @@ func (s *Session) replicateParse(size int) error {
 		r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st, taken: taken})
 		return nil
 	}
-	if err := s.think(st); err != nil {
+	if err := s.think(st, false); err != nil {
 		return s.refusePipeline(err)
 	}
 	r.queue = append(r.queue, message{kind: wire.Parse, frame: st.frame, stmt: st, before: r.stmts[st.name]})
@@ -227,14 +228,15 @@ func (s *Session) replicateParse(size int) error {
 	return nil
 }
 
-// think works out where a prepared statement runs and what it is sent as.
-func (s *Session) think(st *prepared) error {
+// think works out where a prepared statement runs and what it is sent as, at Parse or
+// at Bind.
+func (s *Session) think(st *prepared, bound bool) error {
 	d, err := s.consult(st.verdict, []byte(st.text), true)
 	if err != nil {
 		return err
 	}
 	st.all, st.age = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load()
-	if !st.all || s.rep.failed() {
+	if !st.all || s.rep.failed() || st.verdict.Class == parser.CopyIn && !bound {
 		return nil
 	}
 	return s.rewordPrepared(st)
@@ -274,13 +276,18 @@ func (s *Session) replicateBind(size int) error {
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Chance(nil), 0
 	if st != nil {
-		if st.all && (st.age != s.schema.Load() || st.verdict.Class == parser.Execute || st.verdict.Class == parser.DDL) && !r.failed() {
+		if st.all && (st.age != s.schema.Load() || takesNoParams(st.verdict)) && !r.failed() {
 			// What a column's default is may have changed since, or what a name means.
 			again := *st
-			if err := s.think(&again); err != nil {
+			if st.verdict.Class == parser.CopyIn { // the time is that of the block it runs in
+				if err := s.prepareAll(st.verdict, true); err != nil {
+					return s.refusePipeline(err)
+				}
+			}
+			if err := s.think(&again, true); err != nil {
 				return s.refusePipeline(err)
 			}
-			if !bytes.Equal(again.frame, st.frame) {
+			if !bytes.Equal(again.frame, st.frame) || again.fill != st.fill {
 				st = &again
 				r.stmts[st.name], m.stmt, b.stmt = st, st, st
 			}
@@ -429,7 +436,7 @@ func (s *Session) replicateExecute(size int) error {
 	}
 	a := &act{verdict: opaque, decision: b.decision}
 	if b.stmt != nil {
-		a.verdict, a.text, a.making = b.stmt.verdict, b.stmt.text, b.stmt.making
+		a.verdict, a.text, a.making, a.fill = b.stmt.verdict, b.stmt.text, b.stmt.making, b.stmt.fill
 		if s.marks.loud {
 			s.logStatement([]byte(a.text))
 		}

@@ -99,10 +99,11 @@ func (s *Session) replicatePart(v *parser.Verdict, text []byte, several bool) (o
 	if err := s.prepareAll(v, several && v.Transaction == nil); err != nil {
 		return false, err
 	}
-	sent, err := s.reword(v, text)
+	sent, fill, err := s.reword(v, text)
 	if err != nil {
 		return false, err
 	}
+	a.fill = fill
 	a.volley = volley{query(sent)}
 	return s.performAll(a)
 }

@@ -18,10 +18,11 @@ import (
 	"pgpool-go/pgpool/wire"
 )
 
-// relation is what the main node knows of a relation, for INSERT.
+// relation is what the main node knows of a relation, for INSERT and COPY.
 type relation struct {
 	columns   []parser.Column
-	sequences []sequence // that give its columns values
+	sequences []sequence      // that give its columns values
+	steady    map[string]bool // of defaults, as parser.Replace has it
 }
 
 type sequence struct {
@@ -33,13 +34,16 @@ type sequence struct {
 
 // askTable takes the relation's name as text. A view's sequences are those of the
 // tables it is made of. The schema of temporary ones has another name on each node.
-const askTable = `SELECT 'c', a.attname, CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END, ''
+const askTable = `SELECT 'c', a.attname, CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END,
+ pg_catalog.concat_ws(' ', CASE WHEN a.attgenerated <> '' THEN 'g' END, CASE WHEN b.typsend <> 0 AND b.typreceive <> 0 THEN 'b' END,
+  CASE WHEN pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT') THEN 'i' END), pg_catalog.format_type(b.oid, -1), a.attnum
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
 WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attnum IS NOT NULL
 UNION ALL
 SELECT DISTINCT 's', s.oid::pg_catalog.text, pg_catalog.format('%I.%I', CASE WHEN n.oid = pg_catalog.pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END, s.relname),
  (pg_catalog.has_sequence_privilege(s.oid, 'UPDATE') AND pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'))::pg_catalog.text
- || CASE WHEN (SELECT q.seqcache FROM pg_catalog.pg_sequence q WHERE q.seqrelid = s.oid) > 1 THEN ' deep' ELSE '' END
+ || CASE WHEN (SELECT q.seqcache FROM pg_catalog.pg_sequence q WHERE q.seqrelid = s.oid) > 1 THEN ' deep' ELSE '' END, '', 0
 FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
 WHERE s.relkind = 'S' AND (s.oid = pg_catalog.to_regclass($1)
  OR s.oid IN (SELECT p.refobjid FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_attrdef d ON p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid
@@ -51,7 +55,8 @@ WHERE s.relkind = 'S' AND (s.oid = pg_catalog.to_regclass($1)
    AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid IN (SELECT * FROM (
      SELECT pg_catalog.to_regclass($1)::pg_catalog.oid UNION SELECT v.refobjid FROM pg_catalog.pg_depend v JOIN pg_catalog.pg_rewrite w
        ON v.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.objid = w.oid AND v.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-       WHERE w.ev_class = pg_catalog.to_regclass($1)) t)))`
+       WHERE w.ev_class = pg_catalog.to_regclass($1)) t)))
+ORDER BY 6`
 
 // relation looks a relation up on the main node.
 func (s *Session) relation(name string) (*relation, error) {
@@ -75,10 +80,11 @@ func (s *Session) relation(name string) (*relation, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &relation{}
+	t := &relation{steady: make(map[string]bool)}
 	for _, row := range rows {
 		if row[0] == "c" {
-			t.columns = append(t.columns, parser.Column{Name: row[1], Default: row[2]})
+			has := func(c string) bool { return strings.Contains(row[3], c) }
+			t.columns = append(t.columns, parser.Column{Name: row[1], Default: row[2], Generated: has("g"), Type: row[4], Insert: has("i"), Binary: has("b")})
 			continue
 		}
 		q := sequence{name: row[2], ours: strings.HasPrefix(row[3], "true"), deep: strings.HasSuffix(row[3], " deep")}
@@ -194,29 +200,29 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 const lockClass = 0x70677069
 
 // reword is a statement's text as all nodes are to be sent it, and sees to its
-// sequences.
-func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, err error) {
+// sequences. fill is for the data of a COPY.
+func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, fill *parser.Filling, err error) {
 	r := s.rep
 	r.making = nil
 	if r.failed() {
-		return text, nil
+		return text, nil, nil
 	}
 	if err := s.lockFor(v, text); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.teachAll(v); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	text, r.making, err = s.withValues(v, text)
-	return text, err
+	text, r.making, fill, err = s.withValues(v, text)
+	return text, fill, err
 }
 
 // withValues puts values in the place of what differs between nodes. making is what
-// a PREPARE makes.
-func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, making *prepared, err error) {
+// a PREPARE makes, fill is for the data of a COPY.
+func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, making *prepared, fill *parser.Filling, err error) {
 	r := s.rep
 	var failed error
-	out, err := parser.Rewrite(text, parser.Replace{
+	replace := parser.Replace{
 		Value: func(c parser.Chance) string {
 			value, err := s.chance(c)
 			failed = errors.Join(failed, err)
@@ -231,31 +237,36 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			}
 			return nil
 		},
-	})
-	if err = errors.Join(failed, err); err != nil {
-		return nil, nil, s.unfit(err)
 	}
-	s.warnUnequal(out.Unequal)
+	alone := v.Class == parser.CopyIn && len(r.set) < 2 // whose data need not be filled
+	if !alone {
+		replace.Steady = s.steady(&failed)
+	}
+	out, err := parser.Rewrite(text, replace)
+	if err = errors.Join(failed, err); err != nil {
+		return nil, nil, nil, s.unfit(err)
+	}
+	if !alone {
+		s.warnUnequal(out.Unequal)
+	}
 	if out.SQL != "" {
 		text = []byte(out.SQL)
 	}
 	if v.Class == parser.Prepare {
 		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
 	}
-	return text, making, nil
+	return text, making, out.Fill, nil
 }
 
 // rewordPrepared makes the Parse message that all nodes are sent for a statement.
-// PREPARE, EXECUTE and DDL take no parameters themselves: they are sent with values,
-// the latter two with new ones at every Bind.
+// PREPARE and what takesNoParams are sent with values.
 func (s *Session) rewordPrepared(st *prepared) error {
-	switch st.verdict.Class {
-	case parser.Prepare, parser.Execute, parser.DDL:
-		text, making, err := s.withValues(st.verdict, []byte(st.text))
+	if st.verdict.Class == parser.Prepare || takesNoParams(st.verdict) {
+		text, making, fill, err := s.withValues(st.verdict, []byte(st.text))
 		if err != nil {
 			return err
 		}
-		st.making, st.added, st.params = making, nil, len(st.types)
+		st.making, st.fill, st.added, st.params = making, fill, nil, len(st.types)
 		st.frame, err = (&pgproto3.Parse{Name: st.name, Query: string(text), ParameterOIDs: st.types}).Encode(nil)
 		return err
 	}
@@ -272,6 +283,16 @@ func (s *Session) rewordPrepared(st *prepared) error {
 	}
 	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.types}).Encode(nil)
 	return err
+}
+
+// takesNoParams tells of statements that need new values at every Bind, as they can
+// have no parameters.
+func takesNoParams(v *parser.Verdict) bool {
+	switch v.Class {
+	case parser.Execute, parser.DDL, parser.CopyIn, parser.CopyOut, parser.CopyFile:
+		return true
+	}
+	return false
 }
 
 // unfit is the client's word for a statement that cannot be sent to all nodes.
@@ -309,8 +330,7 @@ func (s *Session) chance(c parser.Chance) (string, error) {
 	case parser.UUID:
 		var b [16]byte
 		rand.Read(b[:])
-		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+		return string(appendUUID(nil, version4(b[:]))), nil
 	case parser.Random:
 		return fmt.Sprint(math.Nextafter(mathrand.Float64(), 0)), nil
 	case parser.Now:
