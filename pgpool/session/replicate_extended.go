@@ -382,7 +382,7 @@ func (s *Session) replicateDescribe(size int) error {
 				return s.refusePipeline(word)
 			}
 		}
-	} else if p := s.portals[string(name)]; p != nil && p.local != nil {
+	} else if p := s.portals.find(name); p != nil && p.local != nil {
 		if err := s.discharge(false); err != nil {
 			return err
 		}
@@ -416,7 +416,7 @@ func (s *Session) replicateExecute(size int) error {
 	if s.logsMessages() {
 		s.message("Execute", "portal: "+quote(name))
 	}
-	if p := s.portals[string(name)]; p != nil && p.local != nil {
+	if p := s.portals.find(name); p != nil && p.local != nil {
 		if err := s.discharge(false); err != nil {
 			return err
 		}
@@ -468,11 +468,11 @@ func (s *Session) replicateClose(size int) error {
 	m := message{kind: wire.Close, frame: bytes.Clone(s.client.Bytes()[:size])}
 	switch {
 	case kind == 'P':
-		if p := s.portals[string(name)]; p != nil && p.local != nil {
+		if p := s.portals.find(name); p != nil && p.local != nil {
 			if err := s.discharge(false); err != nil {
 				return err
 			}
-			delete(s.portals, p.name)
+			s.portals.drop(p.name)
 			return s.closeLocal(size)
 		}
 		if c := s.portalAt(string(name)); c != nil {
