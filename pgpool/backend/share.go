@@ -232,7 +232,8 @@ func (s *Share) serve() {
 // next takes the first out of the queue; the lock is held.
 func (s *Share) next() *Turn {
 	t := s.queue[0]
-	s.queue = slices.Delete(s.queue, 0, 1)
+	s.queue[0] = nil
+	s.queue = s.queue[1:] // a thousand may wait behind it: moving them up would cost more than all else here
 	s.waits.Store(int32(len(s.queue)))
 	return t
 }
