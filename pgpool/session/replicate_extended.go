@@ -268,6 +268,13 @@ func (s *Session) replicateBind(size int) error {
 		}
 		return s.bindLocal(st, size)
 	}
+	if p := s.portals.find(name); p != nil && p.local != nil { // which Execute would run instead
+		if p.name != "" {
+			s.client.Skip(size)
+			return s.refusePipeline(cursorExists(p.name))
+		}
+		p.close()
+	}
 	st := r.stmts[string(stName)]
 	portal, frame := string(name), bytes.Clone(s.client.Bytes()[:size])
 	args := bytes.Clone(rest)
