@@ -52,8 +52,9 @@ type prepared struct {
 	verdict *parser.Verdict
 	text    string // as the client sent it
 	types   []uint32
-	all     bool // all nodes run it
-	age     uint64
+	all     bool            // all nodes run it
+	age     uint64          // of the frame, as Shared.schema
+	shifts  uint64          // and as replicas.shifts
 	params  int             // the client's
 	added   []parser.Chance // parameters behind them that we give
 	making  *prepared       // by PREPARE
@@ -235,7 +236,7 @@ func (s *Session) think(st *prepared, bound bool) error {
 	if err != nil {
 		return err
 	}
-	st.all, st.age = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load()
+	st.all, st.age, st.shifts = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load(), s.rep.shifts
 	if !st.all || s.rep.failed() || st.verdict.Class == parser.CopyIn && !bound {
 		return nil
 	}
@@ -283,7 +284,7 @@ func (s *Session) replicateBind(size int) error {
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Chance(nil), 0
 	if st != nil {
-		if st.all && (st.age != s.schema.Load() || takesNoParams(st.verdict)) && !r.failed() {
+		if st.all && (st.age != s.schema.Load() || st.shifts != r.shifts || takesNoParams(st.verdict)) && !r.failed() {
 			// What a column's default is may have changed since, or what a name means.
 			again := *st
 			if st.verdict.Class == parser.CopyIn { // the time is that of the block it runs in
@@ -298,7 +299,7 @@ func (s *Session) replicateBind(size int) error {
 				st = &again
 				r.stmts[st.name], m.stmt, b.stmt = st, st, st
 			}
-			st.age = again.age
+			st.age, st.shifts = again.age, again.shifts
 		}
 		b.all, added, given = st.all, st.added, st.params
 		if b.decision, err = s.consult(st.verdict, []byte(st.text), true); err != nil {

@@ -58,9 +58,47 @@ WHERE s.relkind = 'S' AND (s.oid = pg_catalog.to_regclass($1)
        WHERE w.ev_class = pg_catalog.to_regclass($1)) t)))
 ORDER BY 6`
 
+// age changes when a relation may have changed, or a name may mean another one.
+func (s *Session) age() uint64 { return s.schema.Load() + s.rep.shifts }
+
+// shift notes that names may mean other relations from now on, and others again when
+// the block ends.
+func (r *replicas) shift() {
+	r.shifts++
+	r.shifted = true
+}
+
+// reshapes tells whether an act has run code that may have done so, though its text
+// does not show it.
+func reshapes(a *act) bool {
+	switch v := a.verdict; v.Class {
+	case parser.Do, parser.Call, parser.Unknown, parser.CommitPrepared:
+		return true
+	case parser.Execute:
+		return a.decision.Opaque || a.decision.Effect == nil || a.decision.Effect.Class == parser.Select
+	}
+	return a.decision.Opaque
+}
+
+// settleNames draws the conclusions of a transaction's end for what names mean.
+func (s *Session) settleNames() {
+	r := s.rep
+	if r.schema {
+		s.schema.Add(1)
+	}
+	if r.shifted {
+		r.shifts++
+	}
+	r.schema, r.shifted = false, false
+}
+
 // relation looks a relation up on the main node.
 func (s *Session) relation(name string) (*relation, error) {
 	r := s.rep
+	if age := s.age(); r.age != age { // another session may have changed the schema since the last statement
+		clear(r.tables)
+		r.age = age
+	}
 	if t := r.tables[name]; t != nil {
 		return t, nil
 	}

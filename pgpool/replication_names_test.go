@@ -1,0 +1,112 @@
+package pgpool_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestReplicatedNames: what a session knows of a table, and so what it puts in for
+// columns that are left out, is of the table that the name means now, as it is now.
+func TestReplicatedNames(t *testing.T) {
+	r := replicate(t, 2, "native_replication")
+	p, other := r.plain(), r.plain()
+	// Both ways of leaving out column x, which is to be the same on all nodes.
+	fill := func(table string) {
+		t.Helper()
+		if tag, err := p.CopyFrom(t.Context(), strings.NewReader("1\n"), "copy "+table+"(a) from stdin"); err != nil {
+			t.Errorf("%s: %v %v", table, tag, err)
+		}
+		p.must("insert into " + table + "(a) values (2)")
+	}
+	same := func(what, table string) {
+		t.Helper()
+		if r.all("select * from "+table+" order by a, x"); t.Failed() {
+			t.Fatal(what)
+		}
+	}
+	const chance, constant = " (a int, x float8 default random())", " (a int, x float8 default 5)"
+	later := func(table string) string { return "alter table " + table + " alter x set default random()" }
+	p.must("create schema two")
+
+	p.must("create table t" + constant)
+	fill("t")
+	other.must(later("t"))
+	fill("t")
+	same("another session has changed a table", "t")
+
+	p.must("create table u" + constant)
+	fill("u")
+	p.must("begin; insert into t values (3, 3)")
+	other.must(later("u"))
+	fill("u")
+	p.must("commit")
+	same("another session has changed a table during a transaction", "u")
+
+	p.must("create table v" + constant)
+	fill("v")
+	other.must("begin; " + later("v") + "; commit and chain")
+	fill("v")
+	other.must("commit")
+	same("another session has changed a table and goes on with AND CHAIN", "v")
+
+	p.must("create table w" + chance + "; create table two.w" + constant)
+	p.must("begin; set local search_path = two")
+	fill("w")
+	p.must("commit")
+	fill("w")
+	same("SET LOCAL is over", "w")
+	p.must("begin; select set_config('search_path', 'two', true)")
+	fill("w")
+	p.must("commit and chain")
+	fill("w")
+	p.must("commit")
+	same("a local set_config() is over", "w")
+
+	for _, how := range []string{"discard temp", "discard all"} {
+		p.must("create temp table w" + constant)
+		fill("w")
+		p.must(how)
+		fill("w")
+		same(how, "w")
+	}
+	p.must("begin; create temp table w (a int, x float8 default 5) on commit drop")
+	fill("w")
+	p.must("commit")
+	fill("w")
+	same("ON COMMIT DROP", "w")
+
+	// What functions do.
+	p.must("create table f" + constant + "; create table two.f" + chance)
+	p.must("create function alters() returns void language sql as 'alter table f alter x set default 1 + random()'")
+	p.must("create function makes() returns void language sql as 'create temp table f (a int, x float8 default random())'")
+	p.must("create function turns() returns void language plpgsql as $$ begin perform set_config('search_path', 'two', false); end $$")
+	fill("f")
+	p.must("select makes()")
+	fill("f")
+	p.must("create table made as table pg_temp.f; drop table pg_temp.f")
+	same("a function has made a temporary table", "made")
+	fill("f")
+	p.must("select turns()")
+	fill("f")
+	p.must("reset all")
+	same("a function has set the path", "two.f")
+	fill("f")
+	other.must("select alters()")
+	fill("f")
+	same("a function has changed a table", "f")
+
+	// Prepared statements.
+	p.must("create table h" + constant + "; create table two.h" + chance)
+	w := r.raw()
+	w.expect(t, "1 Z(I)", parse("i", "insert into h(a) values ($1::text::int)"), sync_)
+	w.expect(t, "2 C(INSERT 0 1) Z(I)", bind("", "i", "1"), execute("", 0), sync_)
+	w.expect(t, "C(SET) Z(I)", q("set search_path = two"))
+	w.expect(t, "2 C(INSERT 0 1) Z(I)", bind("", "i", "2"), execute("", 0), sync_)
+	w.expect(t, "C(RESET) Z(I)", q("reset search_path"))
+	same("SET after Parse", "two.h")
+	w.expect(t, "C(BEGIN) Z(T)", q("begin"))
+	w.expect(t, "C(ALTER TABLE) Z(T)", q(later("h")))
+	w.expect(t, "2 C(INSERT 0 1) Z(T)", bind("", "i", "4"), execute("", 0), sync_)
+	w.expect(t, "C(COMMIT) Z(I)", q("commit"))
+	same("ALTER TABLE after Parse", "h")
+}
