@@ -20,7 +20,7 @@ func TestReplicatedNames(t *testing.T) {
 	}
 	same := func(what, table string) {
 		t.Helper()
-		if r.all("select * from "+table+" order by a, x"); t.Failed() {
+		if r.all("select * from " + table + " order by a, x"); t.Failed() {
 			t.Fatal(what)
 		}
 	}
@@ -109,4 +109,34 @@ func TestReplicatedNames(t *testing.T) {
 	w.expect(t, "2 C(INSERT 0 1) Z(T)", bind("", "i", "4"), execute("", 0), sync_)
 	w.expect(t, "C(COMMIT) Z(I)", q("commit"))
 	same("ALTER TABLE after Parse", "h")
+}
+
+// TestReplicatedBackslashes: what servers read otherwise than the parser is not
+// written anew.
+func TestReplicatedBackslashes(t *testing.T) {
+	r := replicate(t, 2, "native_replication")
+	p := r.plain()
+	p.must("create table t (a text, ts timestamptz default now())")
+	p.must("create table plain (a text)")
+	p.must("set standard_conforming_strings = off")
+	for _, sql := range []string{`insert into t(a) values ('a\\b')`, `insert into t values ('a\\b', now())`, `prepare a as insert into t values ('a\\b', now())`} {
+		if _, err := p.run(sql); err == nil || !strings.Contains(err.Error(), "0A000") {
+			t.Error(sql, err)
+		}
+	}
+	if _, err := p.CopyFrom(t.Context(), strings.NewReader("a\\\\b\n"), `copy t(a) from stdin where a = 'a\\b' and ts <= now()`); err == nil || !strings.Contains(err.Error(), "0A000") {
+		t.Error(err)
+	}
+	conn := r.connect()
+	for _, sql := range []string{"set standard_conforming_strings = off", `insert into t values ('a\\b', now())`} {
+		if _, err := conn.Exec(t.Context(), sql); (err == nil) != strings.HasPrefix(sql, "set") {
+			t.Error(sql, err)
+		}
+	}
+	p.must(`insert into plain values ('a\\b'); insert into t values ('without', now())`)
+	p.must("reset standard_conforming_strings")
+	p.must(`insert into t values ('a\b', now())`)
+	if got := r.all("select a from t union all select a from plain order by a"); got != "a\\b\na\\b\nwithout" {
+		t.Errorf("stored %q", got)
+	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -281,7 +282,10 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 		replace.Steady = s.steady(&failed)
 	}
 	out, err := parser.Rewrite(text, replace)
-	if err = errors.Join(failed, err); err != nil {
+	if err = errors.Join(failed, err); err == nil && (out.SQL != "" || out.Fill != nil) {
+		err = s.readAlike(text)
+	}
+	if err != nil {
 		return nil, nil, nil, s.unfit(err)
 	}
 	if !alone {
@@ -310,7 +314,10 @@ func (s *Session) rewordPrepared(st *prepared) error {
 	}
 	var failed error
 	out, err := parser.Rewrite([]byte(st.text), parser.Replace{Params: true, Given: len(st.types), Columns: s.columnsFor(&failed)})
-	if err = errors.Join(failed, err); err != nil {
+	if err = errors.Join(failed, err); err == nil && out.SQL != "" {
+		err = s.readAlike([]byte(st.text))
+	}
+	if err != nil {
 		return s.unfit(err)
 	}
 	s.warnUnequal(out.Unequal)
@@ -331,6 +338,22 @@ func takesNoParams(v *parser.Verdict) bool {
 		return true
 	}
 	return false
+}
+
+// readAlike refuses a statement that is to be rewritten and that servers may read
+// otherwise than the parser, who takes a backslash in a string for itself.
+func (s *Session) readAlike(text []byte) error {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return nil
+	}
+	if err := s.gather(); err != nil {
+		return err
+	}
+	if s.rep.main().Param("standard_conforming_strings") != "off" {
+		return nil
+	}
+	return &wire.Error{Severity: "ERROR", Code: "0A000", Message: "this statement cannot be made to do the same on all nodes",
+		Detail: "It has a backslash, and standard_conforming_strings is off.", Hint: "Write strings with backslashes as E'...' with standard_conforming_strings on."}
 }
 
 // unfit is the client's word for a statement that cannot be sent to all nodes.
