@@ -49,6 +49,16 @@ func TestReplicatedNames(t *testing.T) {
 	other.must("commit")
 	same("another session has changed a table and goes on with AND CHAIN", "v")
 
+	p.must("create table x (a int, x float8)") // without a default, so that looking it up waits for no lock
+	other.must("begin; " + later("x") + "; prepare transaction 'x'")
+	p.must("set lock_timeout = '10ms'")
+	if _, err := p.run("insert into x(a) values (1)"); err == nil { // for which the default is looked up
+		t.Error("the table was not locked")
+	}
+	other.must("commit prepared 'x'")
+	fill("x")
+	same("COMMIT PREPARED", "x")
+
 	p.must("create table w" + chance + "; create table two.w" + constant)
 	p.must("begin; set local search_path = two")
 	fill("w")
@@ -109,6 +119,27 @@ func TestReplicatedNames(t *testing.T) {
 	w.expect(t, "2 C(INSERT 0 1) Z(T)", bind("", "i", "4"), execute("", 0), sync_)
 	w.expect(t, "C(COMMIT) Z(I)", q("commit"))
 	same("ALTER TABLE after Parse", "h")
+
+	p.must("create table s" + constant)
+	p.must("prepare s as insert into s(a) values ($1); prepare n as insert into s values ($1, extract(epoch from now())); execute s(1); execute n(0)")
+	w.expect(t, "1 C(PREPARE) Z(I)", parse("p", "insert into s(a) values ($1)"), q("prepare s as insert into s(a) values ($1)"))
+	w.expect(t, "2 C(INSERT 0 1) Z(I)", bind("", "s", "1"), execute("", 0), sync_)
+	other.must(later("s"))
+	p.must("execute s(2); execute n(0); begin; execute s(3); execute n(0); commit")
+	p.must("explain analyze execute s(4)")
+	p.must("deallocate s; prepare s as insert into s(a) values (5); execute s")
+	w.expect(t, "2 C(INSERT 0 1) Z(I)", bind("", "s", "6"), execute("", 0), sync_)
+	w.expect(t, "C(INSERT 0 1) Z(I)", q("execute p(7)"))
+	w.expect(t, "1 2 C(INSERT 0 1) Z(I)", parse("", "execute p(8)"), bind("", ""), execute("", 0), sync_)
+	w.expect(t, "1 2 C(INSERT 0 1) Z(I)", parse("", "execute s(9)"), bind("", ""), execute("", 0), sync_)
+	same("ALTER TABLE after PREPARE", "s")
+	other.must("alter table s drop x")
+	for _, sql := range []string{"execute n(0)", "begin; execute n(0)", "rollback; execute s"} {
+		if _, err := p.run(sql); (err == nil) != (sql == "rollback; execute s") {
+			t.Error(sql, err)
+		}
+	}
+	r.all("select * from s order by a")
 }
 
 // TestReplicatedBackslashes: what servers read otherwise than the parser is not

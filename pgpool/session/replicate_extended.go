@@ -50,7 +50,8 @@ type prepared struct {
 	name    string
 	frame   []byte // the Parse message as it is sent
 	verdict *parser.Verdict
-	text    string // as the client sent it
+	text    string // as the client sent it; by PREPARE, as nodes were
+	source  string // by PREPARE: as the client sent it
 	types   []uint32
 	all     bool            // all nodes run it
 	age     uint64          // of the frame, as Shared.schema
@@ -277,15 +278,14 @@ func (s *Session) replicateBind(size int) error {
 		p.close()
 	}
 	st := r.stmts[string(stName)]
-	portal, frame := string(name), bytes.Clone(s.client.Bytes()[:size])
+	portal, called, frame := string(name), string(stName), bytes.Clone(s.client.Bytes()[:size])
 	args := bytes.Clone(rest)
 	s.client.Skip(size)
 	b := &replicaPortal{stmt: st, all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Chance(nil), 0
 	if st != nil {
-		if st.all && (st.age != s.schema.Load() || st.shifts != r.shifts || takesNoParams(st.verdict)) && !r.failed() {
-			// What a column's default is may have changed since, or what a name means.
+		if st.all && (s.aged(st) || takesNoParams(st.verdict)) && !r.failed() {
 			again := *st
 			if st.verdict.Class == parser.CopyIn { // the time is that of the block it runs in
 				if err := s.prepareAll(st.verdict, true); err != nil {
@@ -305,10 +305,13 @@ func (s *Session) replicateBind(size int) error {
 		if b.decision, err = s.consult(st.verdict, []byte(st.text), true); err != nil {
 			return s.refusePipeline(err)
 		}
-	} else if p, ok := r.sql[string(stName)]; ok {
-		added, given = p.added, p.params
+	} else if r.sql[called] != nil {
+		if err := s.renew(called); err != nil {
+			return s.refusePipeline(err)
+		}
+		added, given = r.sql[called].added, r.sql[called].params
 	} else {
-		return s.refusePipeline(noStatement(string(stName)))
+		return s.refusePipeline(noStatement(called))
 	}
 	if st != nil {
 		if c := s.cursorAt(st.verdict); c != nil {
@@ -338,7 +341,7 @@ func (s *Session) replicateBind(size int) error {
 				return s.refusePipeline(err)
 			}
 		}
-		frame = withParams(name, stName, args, given, values)
+		frame = withParams(portal, called, args, given, values)
 	}
 	m.frame, m.portal = frame, b
 	r.portals[portal] = b

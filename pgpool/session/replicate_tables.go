@@ -249,6 +249,9 @@ func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, fill *par
 	if err := s.lockFor(v, text); err != nil {
 		return nil, nil, err
 	}
+	if err := s.renewCalled(v); err != nil {
+		return nil, nil, err
+	}
 	if err := s.teachAll(v); err != nil {
 		return nil, nil, err
 	}
@@ -277,6 +280,7 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			return nil
 		},
 	}
+	source := text
 	alone := v.Class == parser.CopyIn && len(r.set) < 2 // whose data need not be filled
 	if !alone {
 		replace.Steady = s.steady(&failed)
@@ -295,7 +299,8 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 		text = []byte(out.SQL)
 	}
 	if v.Class == parser.Prepare {
-		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
+		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), source: string(source), added: out.Added, params: out.Params}
+		making.age, making.shifts = s.schema.Load(), r.shifts
 	}
 	return text, making, out.Fill, nil
 }
@@ -304,6 +309,9 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 // PREPARE and what takesNoParams are sent with values.
 func (s *Session) rewordPrepared(st *prepared) error {
 	if st.verdict.Class == parser.Prepare || takesNoParams(st.verdict) {
+		if err := s.renewCalled(st.verdict); err != nil {
+			return err
+		}
 		text, making, fill, err := s.withValues(st.verdict, []byte(st.text))
 		if err != nil {
 			return err
@@ -445,6 +453,62 @@ func (s *Session) noteNames(v *parser.Verdict) {
 			}
 		}
 	}
+}
+
+// aged tells whether a prepared statement is to be thought of again: what a column's
+// default is may have changed since, or what a name means.
+func (s *Session) aged(st *prepared) bool {
+	return st.age != s.schema.Load() || st.shifts != s.rep.shifts
+}
+
+// renewCalled is renew for what a statement of SQL calls.
+func (s *Session) renewCalled(v *parser.Verdict) error {
+	if v.Class == parser.Explain && v.Inner != nil {
+		v = v.Inner
+	}
+	if v.Class != parser.Execute {
+		return nil
+	}
+	return s.renew(v.Name)
+}
+
+// renew has a prepared statement that is to be executed by its name in SQL, or was
+// prepared by SQL, mean what its text means now.
+func (s *Session) renew(name string) error {
+	r := s.rep
+	if r.failed() {
+		return nil
+	}
+	if st := r.stmts[name]; st != nil && st.all && s.aged(st) {
+		again := *st
+		if err := s.think(&again, false); err != nil {
+			return err
+		}
+		if !bytes.Equal(again.frame, st.frame) {
+			st = &again // teachAll prepares it
+			r.stmts[name] = st
+		}
+		st.age, st.shifts = again.age, again.shifts
+	}
+	p := r.sql[name]
+	if p == nil || !s.aged(p) {
+		return nil
+	}
+	text, making, _, err := s.withValues(s.Parser.Classify([]byte(p.source)), []byte(p.source))
+	if err != nil || making == nil {
+		return err
+	}
+	if string(text) != p.text {
+		if err := s.gather(); err != nil {
+			return err
+		}
+		if err := s.bidAll(r.set, "DEALLOCATE "+quoteIdent(name), string(text)); err != nil {
+			delete(r.sql, name)
+			return err
+		}
+	}
+	r.sql[name] = making
+	return nil
 }
 
 // teachAll prepares on all nodes what a statement of SQL, as EXECUTE, calls by a
