@@ -164,7 +164,7 @@ func (s *Session) bring(st *statement, name []byte, ch choice) (choice, error) {
 	for {
 		err := s.turnTo(ch.server)
 		if st == nil && err == nil && !s.pipe.skipping {
-			s.makeRoom(ch.server, string(name)) // the client has none
+			err = s.prepareSQL(ch.server, string(name))
 		}
 		if st != nil && err == nil && !s.pipe.skipping {
 			err = s.prepareNamed(ch.server, st.verdict)
@@ -180,6 +180,16 @@ func (s *Session) bring(st *statement, name []byte, ch choice) (choice, error) {
 		}
 		ch.decision.Node, ch.decision.Balanced = s.main, false
 	}
+}
+
+// prepareSQL sees to it that server c has under a name what SQL has prepared, if it
+// has, and nothing else.
+func (s *Session) prepareSQL(c *server, name string) error {
+	if p := s.sqlStmts[name]; p != nil {
+		return s.travel(c, p.execute)
+	}
+	s.makeRoom(c, name)
+	return nil
 }
 
 // whereIs is a server that has a statement, the one spoken to before others.
