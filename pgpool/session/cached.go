@@ -355,7 +355,7 @@ func (s *Session) dependence(v *parser.Verdict) *catalog.Dependence {
 			stop()
 			delete(main.stmts, "") // the question took the unnamed statement's place
 		} else {
-			err = s.aside(s.main, ask)
+			err = s.aside(s.main, nil, ask)
 		}
 	}
 	if err != nil {

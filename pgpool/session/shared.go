@@ -42,6 +42,7 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
+	asides    asides
 	hidden    hidden
 	texts     texts
 	sequenced sync.Map // database → struct{}: sessions in transaction mode ask for values of sequences
