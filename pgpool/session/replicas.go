@@ -59,6 +59,8 @@ type replicas struct {
 
 	tables map[string]*relation
 	age    uint64 // of tables, as Shared.schema
+
+	numbers numbering
 }
 
 // replicates tells whether the session writes to all nodes.
@@ -70,6 +72,7 @@ func (s *Session) startReplicas() {
 		s.rep = &replicas{
 			joined: make(map[*server]bool), stmts: make(map[string]*prepared), known: make(map[*server]map[string]*prepared),
 			portals: make(map[string]*replicaPortal), sql: make(map[string]*prepared), tables: make(map[string]*relation),
+			numbers: numbering{names: make(map[number]string), of: make(map[*server]map[number]uint32)},
 		}
 	}
 }
@@ -494,6 +497,11 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			}
 			pass = pass && w.from != nil
 		case wire.ParameterDesc:
+			if pass && c.Node != s.main {
+				if frame, err = s.renumbered(c, frame); err != nil {
+					return a, err
+				}
+			}
 			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added) > 0 && pass {
 				pass = false
 				if err := s.client.SendRaw(typ, w.stmt.lessParams(body)); err != nil {
@@ -505,6 +513,11 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 				pop(wire.Describe)
 			}
 			a.kinds = append(a.kinds, typ)
+			if pass && typ == wire.RowDescription && c.Node != s.main {
+				if frame, err = s.renumbered(c, frame); err != nil {
+					return a, err
+				}
+			}
 		case wire.CommandComplete, wire.EmptyQuery, wire.PortalSuspended:
 			if w := first(*wants); w != nil && w.kind == wire.Execute {
 				pop(wire.Execute)

@@ -212,6 +212,11 @@ func (s *Session) note(a *act) {
 // runAll sends a statement to the main node and, if that has run it, to the others.
 func (s *Session) runAll(a *act) (ok bool, err error) {
 	r, v := s.rep, a.verdict
+	for _, c := range r.set {
+		if err := s.learnNumbers(c, a); err != nil {
+			return false, err
+		}
+	}
 	main := r.main()
 	sum := sums(v, a.text)
 	s.count(main, v)

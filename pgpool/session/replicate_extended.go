@@ -129,7 +129,7 @@ func (s *Session) each(c *server, a *act, f func(m *message, ours bool)) {
 
 // compose writes what a server is sent for an act.
 func (s *Session) compose(c *server, a *act) {
-	s.each(c, a, func(m *message, _ bool) { c.Write(m.frame) })
+	s.each(c, a, func(m *message, _ bool) { c.Write(s.numbered(c, m)) })
 	if len(a.volley) > 0 && extended(a.volley[0].kind) {
 		c.SendRaw(wire.Sync, nil)
 	}
@@ -185,6 +185,7 @@ func (s *Session) replicateParse(size int) error {
 		if ok2 = len(rest) == 2+4*n; ok2 {
 			for i := range n {
 				types = append(types, binary.BigEndian.Uint32(rest[2+4*i:]))
+				s.rep.numbers.used = s.rep.numbers.used || types[i] >= firstOwn
 			}
 		}
 	}
@@ -592,6 +593,11 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 		}
 	}
 	if quiet {
+		if r.open && !r.failed() && a.volley.seesParsed() {
+			if err := s.align(); err != nil {
+				return false, err
+			}
+		}
 		return s.runAll(a)
 	}
 	if err := s.teachAll(a.verdict); err != nil {

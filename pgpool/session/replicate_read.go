@@ -22,6 +22,9 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := s.learnNumbers(c, a); err != nil {
+		return false, err
+	}
 	s.countRoute(a.decision)
 	s.count(c, a.verdict)
 	c.note([]byte(a.text))
@@ -149,7 +152,7 @@ func (s *Session) readerFor(a *act) (*server, error) {
 		if a.server != nil && slices.Contains(r.set, a.server) {
 			return a.server, nil
 		}
-		if sees(a.verdict) {
+		if sees(a.verdict) || a.volley.seesParsed() {
 			if err := s.align(); err != nil {
 				return nil, err
 			}

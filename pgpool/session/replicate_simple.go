@@ -175,6 +175,7 @@ func (s *Session) replicateFunction(size int) error {
 		frame = append(frame, body...)
 		setLength(frame)
 		a.volley = volley{{kind: wire.FunctionCall, frame: frame}}
+		s.rep.numbers.used = s.rep.numbers.used || len(a.volley[0].numbers()) > 0
 		_, err = s.performAll(a)
 	}
 	if err != nil {

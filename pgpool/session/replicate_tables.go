@@ -377,14 +377,18 @@ func (s *Session) teachAll(v *parser.Verdict) error {
 	if st == nil {
 		return nil
 	}
+	made := &act{volley: volley{{kind: wire.Parse, frame: st.frame, stmt: st}}}
 	for _, c := range r.set {
 		if r.known[c][st.name] == st {
 			continue
 		}
+		if err := s.learnNumbers(c, made); err != nil {
+			return err
+		}
 		if r.known[c][st.name] != nil {
 			c.Send(&pgproto3.Close{ObjectType: 'S', Name: st.name})
 		}
-		c.Write(st.frame)
+		c.Write(s.numbered(c, &message{kind: wire.Parse, frame: st.frame, stmt: st}))
 		c.SendRaw(wire.Sync, nil)
 		if _, err := s.took(c); err != nil {
 			return err

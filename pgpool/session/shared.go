@@ -51,6 +51,8 @@ type Shared struct {
 	gates  gate
 	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
 
+	numberings numberings
+
 	strangers strangers
 
 	mu      sync.Mutex // of the following
