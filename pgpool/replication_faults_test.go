@@ -82,6 +82,15 @@ func (r *replicated) cancels() {
 			t.Error("a constraint that is checked by COMMIT is passed over")
 		}
 	}
+	if _, err := p.run("begin; insert into slow values (30, 8); prepare missing as select 1; execute nothing"); err == nil {
+		t.Error("what is not prepared is executed")
+	}
+	p.must("rollback; prepare mine as select 1")
+	for range 4 {
+		if got := p.must("select string_agg(name, ' ' order by name) from pg_prepared_statements"); got != "mine missing" {
+			t.Errorf("prepared is %q", got)
+		}
+	}
 	if got := r.all("select v from slow where id = 1"); got != "7" {
 		t.Errorf("v is %q", got)
 	}

@@ -294,10 +294,23 @@ func (s *Session) took(c *server) (rows [][]string, err error) {
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			c.Skip(5 + len(body))
+			if refused != nil {
+				if err := s.sweep(c); err != nil {
+					return nil, err
+				}
+			}
 			return rows, refused
 		}
 		c.Skip(5 + len(body))
 	}
+}
+
+// sweep closes what a statement of ours that has failed has left behind, lest the
+// client find it in pg_prepared_statements.
+func (s *Session) sweep(c *server) error {
+	c.Send(&pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Sync{})
+	_, err := s.took(c)
+	return err
 }
 
 // bid is put and took.

@@ -129,7 +129,11 @@ func (s *Session) commit(a *act) (ok bool, err error) {
 			}
 			continue
 		}
-		heard[c] = committed(got)
+		if heard[c] = committed(got); got.said != nil {
+			if err := s.sweep(c); err != nil {
+				return false, s.split(err)
+			}
+		}
 	}
 	wants, forward := ownWants(), false
 	if a != nil {
@@ -147,6 +151,9 @@ func (s *Session) commit(a *act) (ok bool, err error) {
 		return false, s.split(err)
 	}
 	if a == nil && said.said != nil {
+		if err := s.sweep(main); err != nil {
+			return false, s.split(err)
+		}
 		s.rep.tail = nil
 		s.client.Send(said.said.Response())
 	}
