@@ -52,6 +52,7 @@ type Shared struct {
 	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
 
 	numberings numberings
+	reloads    reloads
 
 	strangers strangers
 
