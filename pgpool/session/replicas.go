@@ -515,7 +515,7 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 					return a, err
 				}
 			}
-			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added) > 0 && pass {
+			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added)+len(w.stmt.picks) > 0 && pass {
 				pass = false
 				if err := s.client.SendRaw(typ, w.stmt.lessParams(body)); err != nil {
 					return a, err

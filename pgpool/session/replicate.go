@@ -31,10 +31,19 @@ func (s *Session) everywhere(v *parser.Verdict, d route.Decision, text []byte) b
 		return false
 	case v.Class == parser.SetTx && v.Transaction.Snapshot:
 		return false // it is the main node's, where the reads of the transaction are then
+	case locksAlone(v):
+		return false
 	case !v.Reads || d.Write || d.Reason == route.ReasonUnresolved:
 		return true
 	}
 	return v.Class == parser.Select && (s.cfg.ReplicateSelect || wishes(text, "/*REPLICATION*/"))
+}
+
+// locksAlone tells whether a statement locks what nobody has locked, and does nothing
+// else. Which rows these are the main node says; and whoever writes must have the locks
+// there before it comes to other nodes.
+func locksAlone(v *parser.Verdict) bool {
+	return v.Class == parser.Select && v.SkipsLocked && !v.Writes && !v.WritingWith && v.PlainFunctions()
 }
 
 // wishes tells whether a text begins with a comment.

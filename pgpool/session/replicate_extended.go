@@ -52,10 +52,12 @@ type prepared struct {
 	verdict *parser.Verdict
 	text    string // as the client sent it
 	types   []uint32
+	sent    []uint32 // the types as they are sent
 	all     bool // all nodes run it
 	age     uint64
 	params  int             // the client's
-	added   []parser.Chance // parameters behind them that we give
+	picks   []pick          // parameters behind them that the main node gives
+	added   []parser.Chance // and behind these that we give
 	making  *prepared       // by PREPARE
 }
 
@@ -213,7 +215,7 @@ func (s *Session) replicateParse(size int) error {
 		return s.parseLocal(&statement{name: string(name), frame: frame, verdict: v, home: s.main}, size)
 	}
 	s.client.Skip(size)
-	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, params: len(types)}
+	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, sent: types, params: len(types)}
 	if st.name == "" {
 		s.unnamed = nil
 	} else if taken != nil {
@@ -314,15 +316,22 @@ func (s *Session) replicateBind(size int) error {
 			return err
 		}
 	}
-	if len(added) > 0 {
-		values := make([]string, len(added))
+	if len(added) > 0 || st != nil && len(st.picks) > 0 {
 		if err := s.prepareAll(verdictOf(st), true); err != nil {
 			return s.refusePipeline(err)
 		}
-		for i, c := range added {
-			if values[i], err = s.chance(c); err != nil {
+		var values []string
+		if st != nil && !r.failed() {
+			if values, err = s.picked(st, args); err != nil {
 				return s.refusePipeline(err)
 			}
+		}
+		for _, c := range added {
+			value, err := s.chance(c)
+			if err != nil {
+				return s.refusePipeline(err)
+			}
+			values = append(values, value)
 		}
 		frame = withParams(name, stName, args, given, values)
 	}
@@ -575,7 +584,7 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 	case r.failed() && a.verdict.Transaction == nil:
 		return s.runOnMain(a)
 	case !all:
-		if held && !r.open {
+		if !r.open && (held || locksAlone(a.verdict) && !s.syncs()) {
 			if err := s.prepareAll(a.verdict, true); err != nil {
 				return false, err
 			}

@@ -49,7 +49,7 @@ type numbering struct {
 func (m *message) numbers() (list []number) {
 	switch {
 	case m.kind == wire.Parse && m.stmt != nil:
-		for _, oid := range m.stmt.types {
+		for _, oid := range m.stmt.sent {
 			if oid >= firstOwn {
 				list = append(list, number{'t', oid})
 			}
@@ -73,7 +73,7 @@ func (s *Session) numbered(c *server, m *message) []byte {
 	}
 	at, kind := functionOID, byte('f')
 	if m.kind == wire.Parse {
-		at, kind = len(m.frame)-4*len(m.stmt.types), 't' // they are its end
+		at, kind = len(m.frame)-4*len(m.stmt.sent), 't' // they are its end
 	}
 	frame, count := m.frame, 0
 	for ; at+4 <= len(frame) && (kind == 't' || count == 0); at += 4 {

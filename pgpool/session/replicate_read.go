@@ -34,7 +34,11 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 		if err := s.gates.enter(s.task, toSee); err != nil {
 			return false, err
 		}
-		_, err := s.bid(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SELECT 1")
+		begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+		if a.verdict.Locks {
+			begin = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+		}
+		_, err := s.bid(c, begin, "SELECT 1")
 		s.gates.leave()
 		if err != nil {
 			return false, err

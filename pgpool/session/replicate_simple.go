@@ -91,6 +91,11 @@ func (s *Session) replicatePart(v *parser.Verdict, text []byte, several bool) (o
 	}
 	if a.server = s.cursorAt(v); a.server != nil || !s.everywhere(v, d, text) {
 		a.volley = volley{query(text)}
+		if several && locksAlone(v) { // for what follows
+			if err := s.prepareAll(v, true); err != nil {
+				return false, err
+			}
+		}
 		return s.alone(a)
 	}
 	if err := s.outside(v, several); err != nil {

@@ -207,6 +207,9 @@ func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, err error
 	if err := s.teachAll(v); err != nil {
 		return nil, err
 	}
+	if text, err = s.withPicks(v, text); err != nil {
+		return nil, err
+	}
 	text, r.making, err = s.withValues(v, text)
 	return text, err
 }
@@ -227,6 +230,10 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			if p := r.sql[name]; p != nil {
 				return p.added
 			} else if st := r.stmts[name]; st != nil {
+				if len(st.picks) > 0 {
+					failed = errors.Join(failed, &wire.Error{Severity: "ERROR", Code: "0A000", Message: "prepared statement " + quote([]byte(name)) + " cannot be executed by SQL",
+						Detail: "It chooses rows by what differs between nodes."})
+				}
 				return st.added
 			}
 			return nil
@@ -259,18 +266,25 @@ func (s *Session) rewordPrepared(st *prepared) error {
 		st.frame, err = (&pgproto3.Parse{Name: st.name, Query: string(text), ParameterOIDs: st.types}).Encode(nil)
 		return err
 	}
+	sql, err := s.prepareWithPicks(st)
+	if err != nil {
+		return err
+	}
+	given := len(st.sent)
+	for _, oid := range st.sent {
+		s.rep.numbers.used = s.rep.numbers.used || oid >= firstOwn
+	}
 	var failed error
-	out, err := parser.Rewrite([]byte(st.text), parser.Replace{Params: true, Given: len(st.types), Columns: s.columnsFor(&failed)})
+	out, err := parser.Rewrite([]byte(sql), parser.Replace{Params: true, Given: given + st.pickedColumns(), Columns: s.columnsFor(&failed)})
 	if err = errors.Join(failed, err); err != nil {
 		return s.unfit(err)
 	}
 	s.warnUnequal(out.Unequal)
-	st.params, st.added = len(st.types), nil
-	sql := st.text
+	st.params, st.added = given, nil
 	if out.SQL != "" {
-		sql, st.added, st.params = out.SQL, out.Added, out.Params
+		sql, st.added, st.params = out.SQL, out.Added, out.Params-st.pickedColumns()
 	}
-	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.types}).Encode(nil)
+	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.sent}).Encode(nil)
 	return err
 }
 
