@@ -700,7 +700,10 @@ func (f *front) direct(sql string) string {
 func TestCacheAfterReload(t *testing.T) {
 	for _, lines := range [][]string{nil, {"pool_mode = transaction", "pool_size = 4"}} {
 		f := cached(t, append(lines, "sr_check_period = 1")...)
-		t.Cleanup(func() { f.MustExec(0, "ALTER SYSTEM RESET extra_float_digits"); f.MustExec(0, "SELECT pg_reload_conf()") })
+		t.Cleanup(func() {
+			f.MustExec(0, "ALTER SYSTEM RESET extra_float_digits")
+			f.MustExec(0, "SELECT pg_reload_conf()")
+		})
 		const sql = "SELECT 0.1::float8 + 0.2"
 		p, other := f.plain(), f.plain()
 		alike := func(what, want string) {

@@ -53,7 +53,7 @@ type prepared struct {
 	text    string // as the client sent it
 	types   []uint32
 	sent    []uint32 // the types as they are sent
-	all     bool // all nodes run it
+	all     bool     // all nodes run it
 	age     uint64
 	params  int             // the client's
 	picks   []pick          // parameters behind them that the main node gives
