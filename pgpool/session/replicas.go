@@ -61,6 +61,7 @@ type replicas struct {
 	age    uint64 // of tables, as Shared.schema
 
 	numbers numbering
+	guarded []guarded // sequences, for the statement under way
 }
 
 // replicates tells whether the session writes to all nodes.
@@ -739,6 +740,10 @@ func (s *Session) without(c *server, err error, unsure bool) error {
 	} else {
 		if s.conns[c.Node] == c {
 			s.drop(c)
+		}
+		if again, no := s.hail(c.Node); no == nil { // it was this connection that was meant
+			again.Close()
+			return err
 		}
 		for since := s.task.Now(); ; {
 			snap := s.Cluster.Now()

@@ -3,12 +3,15 @@ package session
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
 	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -149,6 +152,7 @@ func (s *Session) prepareAll(v *parser.Verdict, inBlock bool) error {
 // reports whether it has failed: then the client has been told.
 func (s *Session) performAll(a *act) (ok bool, err error) {
 	r, v := s.rep, a.verdict
+	defer s.unguard()
 	s.countRoute(a.decision)
 	s.router.Send(v, a.decision)
 	switch {
@@ -300,6 +304,16 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 			}
 		}
 	}
+	if r.open && said.said != nil {
+		// The block has failed, and the main node's locks with it: what others have
+		// found since may be another's doing.
+		for _, c := range r.others() {
+			if heard[c].said == nil {
+				s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d has run a statement that has failed on the main node", c.Node), slog.String("detail", "Its transaction is rolled back: "+a.text))
+			}
+		}
+		return false, nil
+	}
 	if err := s.judge(a.text, heard, v, !r.open && lasts(v)); err != nil {
 		return false, err
 	}
@@ -392,6 +406,7 @@ func (s *Session) fire(c *server, a *act) ([]want, error) {
 // back if it has failed, and the client is told what comes of it.
 func (s *Session) endReplicated() error {
 	r := s.rep
+	s.unguard()
 	if r.open && r.inner {
 		if err := s.endInner(); err != nil {
 			return err

@@ -662,6 +662,7 @@ func (s *Session) replicateSync(size int) error {
 // refusePipeline answers an extended message with an error of our own, after what
 // is queued.
 func (s *Session) refusePipeline(err error) error {
+	s.unguard()
 	word, err := s.ownWord(err)
 	if err != nil {
 		return err

@@ -140,6 +140,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	var locks []string
 	var state []string
 	var found []sequence
+	var sequences []string
 	for _, name := range names {
 		t, err := s.relation(name)
 		if err != nil {
@@ -147,6 +148,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 		}
 		for _, q := range t.sequences {
 			locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, %d)", lockClass, int32(q.oid)))
+			sequences = append(sequences, q.name)
 			if q.ours {
 				state = append(state, "SELECT last_value, is_called FROM "+q.name)
 				found = append(found, q)
@@ -155,6 +157,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	}
 	if all {
 		locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, 0)", lockClass))
+		sequences = append(sequences, "")
 	}
 	if len(locks) == 0 {
 		return nil
@@ -165,6 +168,9 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	rows, err := s.took(main)
 	if err := s.ran(); err != nil {
 		return err
+	}
+	if err == nil {
+		err = s.guard(sequences)
 	}
 	if err != nil || len(state) == 0 {
 		return err

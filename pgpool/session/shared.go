@@ -51,6 +51,7 @@ type Shared struct {
 	gates  gate
 	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
 
+	guards     guards // of sequences, for statements of sessions that write to all nodes
 	numberings numberings
 	reloads    reloads
 
