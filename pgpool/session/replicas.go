@@ -386,6 +386,11 @@ func (s *Session) isolate() error {
 		}
 		r.level = "repeatable read"
 	}
+	if r.level == "serializable" && len(r.others()) > 0 { // which that is the main node says: see commitSerial
+		if err := s.bidAll(r.others(), "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
+			return s.undone(err)
+		}
+	}
 	return nil
 }
 

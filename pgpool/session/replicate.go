@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
 	"pgpool-go/pgpool/eventlog"
@@ -191,7 +190,7 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 		}
 	case v.Class == parser.Begin && ok:
 		r.inner = false // what was ours is the client's now
-	case v.Class == parser.SetTx && ok && s.cfg.BackendClusteringMode == conf.SnapshotIsolation:
+	case v.Class == parser.SetTx && ok && r.open:
 		if err := s.isolate(); err != nil {
 			return ok, err
 		}
