@@ -12,7 +12,8 @@ import (
 
 // Where every node runs every write, a write may choose its rows by what only one
 // node can tell: which of them others have locked (SKIP LOCKED, as in a queue of
-// jobs), or which come first of those that are in no order. Such a choice is asked of
+// jobs), or which come first of those that are in no order; or
+// it may take values of chance from a subselect. Such a choice is asked of
 // one node, and what it is takes its place in what all are sent.
 
 // A Pick is a subselect that chooses rows in such a way and stands for itself, as far
@@ -42,7 +43,7 @@ type Picking struct {
 // picksMay tells whether a text may have picks.
 func picksMay(sql []byte) bool {
 	low := bytes.ToLower(sql)
-	return bytes.Contains(low, []byte("limit")) || bytes.Contains(low, []byte("locked")) || bytes.Contains(low, []byte("tablesample")) || bytes.Contains(low, []byte("fetch"))
+	return slices.ContainsFunc([]string{"limit", "locked", "tablesample", "fetch", "random", "uuid"}, func(word string) bool { return bytes.Contains(low, []byte(word)) })
 }
 
 // Picks finds the picks of one statement that writes; nil if there are none that can
@@ -114,7 +115,7 @@ func Picks(sql []byte) (p *Picking) {
 		case *pg.Node_RangeSubselect:
 			return x.RangeSubselect.Lateral || !take(x.RangeSubselect.Subquery)
 		case *pg.Node_InsertStmt:
-			return !take(x.InsertStmt.SelectStmt)
+			return literal(x.InsertStmt.SelectStmt.GetSelectStmt()) || !take(x.InsertStmt.SelectStmt)
 		case *pg.Node_CommonTableExpr:
 			return !take(x.CommonTableExpr.Ctequery)
 		}
@@ -130,7 +131,25 @@ func Picks(sql []byte) (p *Picking) {
 func chooses(n *pg.Node) bool {
 	var w rewriter
 	w.chosen(n)
+	each(n, func(n *pg.Node) bool {
+		if f := n.GetFuncCall(); f != nil && len(f.Funcname) > 0 && ofChance[f.Funcname[len(f.Funcname)-1].GetString_().GetSval()] {
+			w.doubt("chance")
+		}
+		return true
+	})
 	return w.unequal != ""
+}
+
+// ofChance are functions that give another value each time.
+var ofChance = map[string]bool{"random": true, "gen_random_uuid": true, "uuid_generate_v4": true}
+
+// literal tells whether a query has columns whose type is found in the table that they
+// are for.
+func literal(s *pg.SelectStmt) bool {
+	return slices.ContainsFunc(s.GetTargetList(), func(n *pg.Node) bool {
+		v := n.GetResTarget().GetVal()
+		return v.GetParamRef() != nil || v.GetAConst() != nil && v.GetAConst().GetIval() == nil && v.GetAConst().GetBoolval() == nil
+	})
 }
 
 // alone tells whether a subselect reads tables only, and does nothing but read and
@@ -156,7 +175,7 @@ func alone(s *pg.SelectStmt, ctes map[string]bool) bool {
 
 // plainFunctions are functions that every server has and that do nothing.
 var plainFunctions = map[string]bool{
-	"now": true, "clock_timestamp": true, "statement_timestamp": true, "transaction_timestamp": true, "random": true,
+	"now": true, "clock_timestamp": true, "statement_timestamp": true, "transaction_timestamp": true, "random": true, "gen_random_uuid": true, "uuid_generate_v4": true,
 	"date_trunc": true, "date_part": true, "extract": true, "age": true, "make_interval": true, "to_timestamp": true, "timezone": true,
 	"lower": true, "upper": true, "length": true, "abs": true, "mod": true, "ceil": true, "floor": true, "round": true, "md5": true, "substr": true, "substring": true,
 	"count": true, "min": true, "max": true, "sum": true, "avg": true, "array_agg": true, "row_number": true, "rank": true,

@@ -18,6 +18,9 @@ func TestPicks(t *testing.T) {
 		{"delete from t where id in (select id from u limit 3) and b = array(select c from v tablesample system (1))",
 			"[] SELECT id FROM u LIMIT 3; [] SELECT c FROM v TABLESAMPLE system(1)", ""},
 		{"with d as (delete from t where id = (select min(id) from t limit 1) returning *) select * from d", "[] SELECT min(id) FROM t LIMIT 1", ""},
+		{"insert into t select gen_random_uuid(), a, random() from u where b = 'x'", "[] SELECT gen_random_uuid(), a, random() FROM u WHERE b = 'x'", ""},
+		{"insert into t select gen_random_uuid(), '1' from u", "", ""}, // who knows of what type
+		{"insert into t values (gen_random_uuid())", "", ""},           // of one row
 		{"select * from t limit 3", "", ""},                                                              // it does not write
 		{"update t set a = 1 where id in (select id from t order by id limit 3)", "", ""},                // in order
 		{"update t set a = 1 where id in (select f(id) from t limit 3)", "", ""},                         // who knows what it does

@@ -107,5 +107,10 @@ func jobQueue(t *testing.T, mode string) {
 		t.Errorf("%s rows", got)
 	}
 	p.must("delete from job where id in (select id from job limit 3); insert into job(id) select id + 1000 from (select id from job limit 5) x; insert into job(id, what) select id + 2000, what from job tablesample bernoulli (50) limit 9")
+	p.must("create table tokens (u uuid, id int, r float8); insert into tokens select gen_random_uuid(), id, random() from job where id < 20")
+	if _, err := r.connect().Exec(ctx, "insert into tokens select gen_random_uuid(), id, random() * $1 from job where id < $2", 2.5, 30); err != nil {
+		t.Error(err)
+	}
+	r.all("select * from tokens order by u")
 	r.all("select * from job order by id")
 }
