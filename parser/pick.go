@@ -193,14 +193,22 @@ func plainFunction(f *pg.FuncCall) bool {
 	return len(names) == 1 && plainFunctions[names[0]]
 }
 
-// PlainFunctions tells whether all functions of a statement are known to do nothing.
+// PlainFunctions tells whether all functions of a statement are known to do nothing,
+// except with advisory locks.
 func (v *Verdict) PlainFunctions() bool {
 	for _, f := range v.Functions {
-		if f.Schema != "" && f.Schema != "pg_catalog" || !plainFunctions[f.Name] {
+		if f.Schema != "" && f.Schema != "pg_catalog" || !plainFunctions[f.Name] && !advisory(f) {
 			return false
 		}
 	}
 	return true
+}
+
+// Advisory tells whether a statement calls a function of advisory locks.
+func Advisory(v *Verdict) bool { return slices.ContainsFunc(v.Functions, advisory) }
+
+func advisory(f Name) bool {
+	return (f.Schema == "" || f.Schema == "pg_catalog") && (strings.HasPrefix(f.Name, "pg_advisory_") || strings.HasPrefix(f.Name, "pg_try_advisory_"))
 }
 
 // Text is the statement with tables in the place of its picks. It can be called once.

@@ -143,7 +143,9 @@ func (s *Session) gatherNow() (node int, err error) {
 	if main != s.main {
 		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("session follows the main node from node %d to node %d", s.main, main))
 	}
-	s.main = main
+	if err := s.followMain(main); err != nil {
+		return -1, err
+	}
 	r.set = r.set[:0]
 	for i := range s.snap.Nodes {
 		c := s.conns[i]

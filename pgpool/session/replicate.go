@@ -41,11 +41,26 @@ func (s *Session) everywhere(v *parser.Verdict, d route.Decision, text []byte) b
 	return v.Class == parser.Select && (s.cfg.ReplicateSelect || wishes(text, "/*REPLICATION*/"))
 }
 
-// locksAlone tells whether a statement locks what nobody has locked, and does nothing
-// else. Which rows these are the main node says; and whoever writes must have the locks
-// there before it comes to other nodes.
+// locksAlone tells whether a statement locks rows that nobody has locked, or deals with
+// advisory locks, and does nothing else. Who has which the main node says: asked one
+// after the other, two sessions could each have a lock on one of two nodes. And whoever
+// writes must have the locks there before it comes to other nodes.
 func locksAlone(v *parser.Verdict) bool {
-	return v.Class == parser.Select && v.SkipsLocked && !v.Writes && !v.WritingWith && v.PlainFunctions()
+	return v.Class == parser.Select && !v.Writes && !v.WritingWith && (v.SkipsLocked || !v.Locks && parser.Advisory(v)) && v.PlainFunctions()
+}
+
+// followMain makes a node the session's main node. Locks that the session had on the one
+// before are gone with it.
+func (s *Session) followMain(node int) error {
+	if node == s.main {
+		return nil
+	}
+	was := s.main
+	s.main = node
+	if slices.Contains(s.marks.held, advisoryLocks) {
+		return &wire.Error{Severity: "FATAL", Code: "57P01", Message: fmt.Sprintf("node %d leads now, and not node %d, on which this session had advisory locks", node, was), Hint: "Connect again."}
+	}
+	return nil
 }
 
 // wishes tells whether a text begins with a comment.
@@ -59,7 +74,9 @@ func (s *Session) consult(v *parser.Verdict, text []byte, extended bool) (route.
 	if !s.rep.open {
 		s.snap = s.Cluster.Now()
 		if s.snap.Main >= 0 {
-			s.main = s.snap.Main
+			if err := s.followMain(s.snap.Main); err != nil {
+				return route.Decision{}, err
+			}
 		}
 		for len(s.conns) < len(s.snap.Nodes) {
 			s.conns = append(s.conns, nil)
@@ -208,6 +225,9 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 // note remembers what follows from a statement that has succeeded.
 func (s *Session) note(a *act) {
 	s.noteNames(a.verdict)
+	if slices.ContainsFunc(a.verdict.Functions, keepsLock) {
+		s.hold(advisoryLocks)
+	}
 	if t := a.verdict.Transaction; t != nil && t.Snapshot && s.rep.open {
 		s.rep.foreign = true
 	}
