@@ -60,8 +60,9 @@ type replicas struct {
 	tables map[string]*relation
 	age    uint64 // of tables, as Shared.schema
 
-	numbers numbering
-	guarded []guarded // sequences, for the statement under way
+	numbers  numbering
+	promised uint32    // the last large object's OID that this block was given
+	guarded  []guarded // sequences, for the statement under way
 }
 
 // replicates tells whether the session writes to all nodes.
@@ -239,6 +240,7 @@ func (s *Session) endBlock() {
 		s.schema.Add(1)
 	}
 	r.open, r.inner, r.aligned, r.schema, r.foreign, r.now, r.level = false, false, false, false, false, "", ""
+	r.promised = 0
 	clear(r.portals)
 	s.leaveQuiet()
 }

@@ -333,6 +333,9 @@ func (s *Session) chance(c parser.Chance) (string, error) {
 		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
 	case parser.Random:
 		return fmt.Sprint(math.Nextafter(mathrand.Float64(), 0)), nil
+	case parser.LargeObject:
+		oid, err := s.freeLargeObject()
+		return fmt.Sprint(oid), err
 	case parser.Now:
 		if r.now != "" {
 			return r.now, nil
@@ -424,25 +427,44 @@ const (
 	oidLoCreate = 715
 )
 
-// largeObject makes a call of lo_creat() one of lo_create() with an OID that is free
-// on the main node, while lobj_lock_table is locked there.
-func (s *Session) largeObject(call []byte) ([]byte, error) {
-	if s.cfg.LobjLockTable == "" || len(call) < 4 || binary.BigEndian.Uint32(call) != oidLoCreat || len(s.rep.set) < 2 || s.rep.failed() {
-		return call, nil
+// freeLargeObject is an OID that no large object of the main node has, while
+// lobj_lock_table is locked there, or if there is none by a lock of our own.
+func (s *Session) freeLargeObject() (uint32, error) {
+	r := s.rep
+	main := r.main()
+	lock := fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, -1)", lockClass)
+	if s.cfg.LobjLockTable != "" {
+		lock = "LOCK TABLE " + strings.ReplaceAll(s.cfg.LobjLockTable, "\x00", "") + " IN SHARE ROW EXCLUSIVE MODE"
 	}
-	main := s.rep.main()
-	name := strings.ReplaceAll(s.cfg.LobjLockTable, "\x00", "")
-	_, err := s.bid(main, "LOCK TABLE "+name+" IN SHARE ROW EXCLUSIVE MODE")
+	s.running(main)
+	_, err := s.bid(main, lock)
+	if stopped := s.ran(); err == nil {
+		err = stopped
+	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	rows, err := s.bid(main, "SELECT coalesce(pg_catalog.max(oid::pg_catalog.int8), 16383) + 1 FROM pg_catalog.pg_largeobject_metadata")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	var oid uint32
 	if _, err := fmt.Sscan(rows[0][0], &oid); err != nil {
-		return nil, fmt.Errorf("OID of a large object: %w", err)
+		return 0, fmt.Errorf("OID of a large object: %w", err)
+	}
+	r.promised = max(r.promised+1, oid) // of those before some may not have been made yet
+	return r.promised, nil
+}
+
+// largeObject makes a call of lo_creat() one of lo_create() with an OID that is free
+// on the main node.
+func (s *Session) largeObject(call []byte) ([]byte, error) {
+	if len(call) < 4 || binary.BigEndian.Uint32(call) != oidLoCreat || len(s.rep.set) < 2 || s.rep.failed() {
+		return call, nil
+	}
+	oid, err := s.freeLargeObject()
+	if err != nil {
+		return nil, err
 	}
 	out := binary.BigEndian.AppendUint32(nil, oidLoCreate)
 	out = append(out, 0, 1, 0, 1, 0, 1) // one format, binary; one argument
