@@ -21,11 +21,11 @@ type Chance uint8
 
 // Kinds of values.
 const (
-	Now    Chance = iota // when the transaction began, as timestamptz
-	Clock                // when the statement is sent, as timestamptz
-	UUID                 // a new uuid
-	Random               // a number in [0,1), as double precision
-	LargeObject          // the OID of a large object that there is not yet
+	Now         Chance = iota // when the transaction began, as timestamptz
+	Clock                     // when the statement is sent, as timestamptz
+	UUID                      // a new uuid
+	Random                    // a number in [0,1), as double precision
+	LargeObject               // the OID of a large object that there is not yet
 )
 
 var chanceTypes = [...]string{"timestamptz", "timestamptz", "uuid", "float8", "oid"}

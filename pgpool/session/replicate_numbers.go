@@ -200,6 +200,10 @@ func askNames(list []number) string {
 func askNumbers(list []number, names []string) string {
 	columns := make([]string, len(list))
 	for i, x := range list {
+		if names[i] == strconv.FormatUint(uint64(x.oid), 10) { // there is no such thing
+			columns[i] = "NULL"
+			continue
+		}
 		columns[i] = fmt.Sprintf("pg_catalog.to_%s(%s)::pg_catalog.oid", registers[x.kind], quoteText(names[i]))
 	}
 	return "SELECT " + strings.Join(columns, ", ")
