@@ -52,6 +52,10 @@ type Shared struct {
 	gates  gate
 	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
 
+	guards     guards // of sequences, for statements of sessions that write to all nodes
+	numberings numberings
+	reloads    reloads
+
 	strangers strangers
 
 	mu      sync.Mutex // of the following
