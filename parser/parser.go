@@ -198,6 +198,7 @@ func (v *Verdict) join(part *Verdict) {
 	v.Reads = v.Reads && part.Reads
 	v.Writes = v.Writes || part.Writes
 	v.Locks = v.Locks || part.Locks
+	v.SkipsLocked = v.SkipsLocked || part.SkipsLocked
 	v.WritingWith = v.WritingWith || part.WritingWith
 	v.Opaque = v.Opaque || part.Opaque
 	v.SetsConfig = v.SetsConfig || part.SetsConfig

@@ -21,13 +21,14 @@ type Chance uint8
 
 // Kinds of values.
 const (
-	Now    Chance = iota // when the transaction began, as timestamptz
-	Clock                // when the statement is sent, as timestamptz
-	UUID                 // a new uuid
-	Random               // a number in [0,1), as double precision
+	Now         Chance = iota // when the transaction began, as timestamptz
+	Clock                     // when the statement is sent, as timestamptz
+	UUID                      // a new uuid
+	Random                    // a number in [0,1), as double precision
+	LargeObject               // the OID of a large object that there is not yet
 )
 
-var chanceTypes = [...]string{"timestamptz", "timestamptz", "uuid", "float8"}
+var chanceTypes = [...]string{"timestamptz", "timestamptz", "uuid", "float8", "oid"}
 
 // A Column is one of a table's, in their order.
 type Column struct {
@@ -81,7 +82,7 @@ var ErrRewrite = errors.New("the statement has functions of time that cannot be 
 // is concerned. It may err towards yes.
 func mayNeed(sql []byte) bool {
 	low := bytes.ToLower(sql)
-	for _, w := range []string{"now", "timestamp", "current_", "localtime", "timeofday", "today", "tomorrow", "yesterday", "age", "uuid", "random", "execute"} {
+	for _, w := range []string{"now", "timestamp", "current_", "localtime", "timeofday", "today", "tomorrow", "yesterday", "age", "uuid", "random", "execute", "lo_"} {
 		if bytes.Contains(low, []byte(w)) {
 			return true
 		}
@@ -199,6 +200,9 @@ func call(name string, args ...*pg.Node) *pg.Node {
 func (w *rewriter) statement(n *pg.Node) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_SelectStmt, *pg.Node_CallStmt:
+		if s := n.GetSelectStmt(); s != nil && len(s.FromClause) == 0 && w.makesLargeObject(s) {
+			w.once(s)
+		}
 		w.all(n)
 	case *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_MergeStmt, *pg.Node_InsertStmt:
 		w.all(n)
@@ -469,6 +473,9 @@ func (w *rewriter) chances(n *pg.Node) {
 		}
 		f := n.GetFuncCall()
 		if f == nil || len(f.Args) > 0 {
+			if f != nil {
+				w.largeObject(f)
+			}
 			return true
 		}
 		switch lastTwo(f.Funcname).Name {
@@ -481,6 +488,55 @@ func (w *rewriter) chances(n *pg.Node) {
 		}
 		return false
 	})
+}
+
+// makesLargeObject tells whether a SELECT of one row calls a function that makes one.
+func (w *rewriter) makesLargeObject(s *pg.SelectStmt) (makes bool) {
+	for _, t := range s.TargetList {
+		each(t, func(n *pg.Node) bool {
+			if f := n.GetFuncCall(); f != nil {
+				switch lastTwo(f.Funcname).Name {
+				case "lo_creat", "lo_create", "lo_from_bytea":
+					makes = true
+				}
+			}
+			return !makes
+		})
+	}
+	return makes
+}
+
+// once replaces chances in a SELECT of one row, whose columns keep their names.
+func (w *rewriter) once(s *pg.SelectStmt) {
+	for _, t := range s.TargetList {
+		r := t.GetResTarget()
+		before := columnName(r.GetVal())
+		if w.chances(t); r.GetName() == "" && columnName(r.GetVal()) != before {
+			r.Name = before
+		}
+	}
+}
+
+// largeObject gives a function the OID of the large object that it makes.
+func (w *rewriter) largeObject(f *pg.FuncCall) {
+	switch lastTwo(f.Funcname).Name {
+	case "lo_creat":
+		f.Funcname[len(f.Funcname)-1] = pg.MakeStrNode("lo_create")
+	case "lo_create", "lo_from_bytea":
+		if p := f.Args[0].GetParamRef(); p != nil { // 0 or another
+			zero := func() *pg.Node { return cast(pg.MakeAConstIntNode(0, 0), "oid", -1) }
+			given := &pg.Node{Node: &pg.Node_AExpr{AExpr: &pg.A_Expr{Kind: pg.A_Expr_Kind_AEXPR_NULLIF, Name: []*pg.Node{pg.MakeStrNode("=")},
+				Lexpr: cast(pg.MakeParamRefNode(p.Number, 0), "oid", -1), Rexpr: zero()}}}
+			f.Args[0] = &pg.Node{Node: &pg.Node_CoalesceExpr{CoalesceExpr: &pg.CoalesceExpr{Args: []*pg.Node{given, w.value(LargeObject)}}}}
+			return
+		}
+		if c := f.Args[0].GetAConst(); c == nil || c.GetIval() == nil || c.GetIval().Ival != 0 {
+			return
+		}
+	default:
+		return
+	}
+	f.Args[0] = w.value(LargeObject)
 }
 
 // defaults puts values into SET column = DEFAULT.
@@ -512,6 +568,9 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 		for _, row := range sel.ValuesLists {
 			w.chances(row)
 		}
+	}
+	if !values && len(sel.GetFromClause()) == 0 && sel.GetOp() == pg.SetOperation_SETOP_NONE {
+		w.once(sel)
 	}
 	var timed []Column
 	for _, c := range columns {

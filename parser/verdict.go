@@ -35,6 +35,8 @@ type Verdict struct {
 	Writes bool
 	// Locks: it has a FOR UPDATE/SHARE clause somewhere, or is a LOCK.
 	Locks bool
+	// SkipsLocked: one of them passes over what others have locked.
+	SkipsLocked bool
 	// LightLock: it is a LOCK in a mode a standby grants (ACCESS SHARE, ROW SHARE).
 	LightLock bool
 	// WritingWith: a WITH clause at some depth contains INSERT, UPDATE, DELETE, MERGE.

@@ -190,6 +190,11 @@ func (w *walker) any(m any) {
 	}
 }
 
+// skips tells whether a locking clause says SKIP LOCKED.
+func skips(n *pg.Node) bool {
+	return n.GetLockingClause().GetWaitPolicy() == pg.LockWaitPolicy_LockWaitSkip
+}
+
 // selectStmt visits a SELECT, VALUES or set operation.
 func (w *walker) selectStmt(s *pg.SelectStmt) {
 	if s == nil {
@@ -199,6 +204,7 @@ func (w *walker) selectStmt(s *pg.SelectStmt) {
 	w.with(s.WithClause, func() {
 		if len(s.LockingClause) > 0 {
 			w.v.Locks, w.wide = true, true
+			w.v.SkipsLocked = w.v.SkipsLocked || slices.ContainsFunc(s.LockingClause, skips)
 		}
 		if s.IntoClause != nil {
 			w.into = s.IntoClause

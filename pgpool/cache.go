@@ -15,17 +15,34 @@ import (
 // waits for any more.
 const orphanPeriod = time.Second
 
-// minded looks after commits whose outcome their sessions have not lived to see:
+// minded looks after reloads of servers, and after commits whose outcome their sessions have not lived to see:
 // what they have written stays in doubt until the server's process is gone.
 func (s *Server) minded(ctx context.Context) {
+	loaded := make(map[int]string)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(orphanPeriod):
 		}
+		s.heedReloads(loaded)
 		if list := s.cache.Orphans(); len(list) > 0 {
 			s.mind(ctx, list)
+		}
+	}
+}
+
+// heedReloads looks whether a server has read its configuration anew, by somebody
+// who has not asked through us. loaded is when they had when it looked before.
+func (s *Server) heedReloads(loaded map[int]string) {
+	snap := s.owner.Now()
+	for i := range snap.Nodes {
+		now := snap.Nodes[i].Loaded
+		if was := loaded[i]; now != "" && was != "" && now != was {
+			s.shared.Reloaded(time.Now())
+		}
+		if now != "" {
+			loaded[i] = now
 		}
 	}
 }

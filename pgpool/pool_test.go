@@ -8,9 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"pgpool-go/conf"
 	"pgpool-go/pgpool"
@@ -246,6 +250,36 @@ func TestTaintedConnectionsAreClosed(t *testing.T) {
 	}
 	if n := f.MustExec(0, "select count(*) from t"); n != "0" {
 		t.Errorf("%s rows were committed by nobody", n)
+	}
+}
+
+// All sessions want to know the same after a change of the schema. Few of them ask, so
+// that there are hardly more connections than clients.
+func TestFewAskAtOnce(t *testing.T) {
+	f := lone(t, "num_init_children = 60")
+	f.MustExec(0, "create table t (id int primary key)")
+	const clients = 40
+	var conns []*pgx.Conn
+	for range clients {
+		conns = append(conns, f.connect())
+	}
+	for range 3 {
+		if _, err := conns[0].Exec(t.Context(), "create or replace view v as select * from t"); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for _, c := range conns {
+			all.Go(func() {
+				if _, err := c.Exec(t.Context(), "select * from v"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	held, _ := strconv.Atoi(f.MustExec(0, "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"))
+	if held > clients+10 { // the monitor has some, too
+		t.Errorf("%d clients have %d connections to the server", clients, held)
 	}
 }
 

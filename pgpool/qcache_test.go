@@ -694,3 +694,47 @@ func (f *front) direct(sql string) string {
 	defer c.Close(context.Background())
 	return (&plain{c.PgConn(), f.t}).must(sql)
 }
+
+// TestCacheAfterReload: when a server has read its configuration anew, through us or
+// not, answers are in the form that its settings give them now.
+func TestCacheAfterReload(t *testing.T) {
+	for _, lines := range [][]string{nil, {"pool_mode = transaction", "pool_size = 4"}} {
+		f := cached(t, append(lines, "sr_check_period = 1")...)
+		t.Cleanup(func() {
+			f.MustExec(0, "ALTER SYSTEM RESET extra_float_digits")
+			f.MustExec(0, "SELECT pg_reload_conf()")
+		})
+		const sql = "SELECT 0.1::float8 + 0.2"
+		p, other := f.plain(), f.plain()
+		alike := func(what, want string) {
+			t.Helper()
+			for _, c := range []*plain{p, other, p, other} {
+				if got := c.must(sql); got != want {
+					t.Errorf("%s: %s, not %s", what, got, want)
+				}
+			}
+			if _, hit := other.hit(sql); !hit {
+				t.Errorf("%s: it is not kept", what)
+			}
+		}
+		alike("at first", "0.30000000000000004")
+		p.must("ALTER SYSTEM SET extra_float_digits = -3")
+		p.must("SELECT pg_reload_conf()")
+		for end := time.Now().Add(reloadSettled); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			p.must(sql) // what is answered meanwhile is not kept
+		}
+		alike("after a reload", "0.3")
+		f.MustExec(0, "ALTER SYSTEM SET extra_float_digits = 0")
+		f.MustExec(0, "SELECT pg_reload_conf()")
+		time.Sleep(reloadSettled)
+		alike("after one that has not come through us", "0.3")
+		f.MustExec(0, "ALTER SYSTEM SET extra_float_digits = 1")
+		f.MustExec(0, "SELECT pg_reload_conf()")
+		time.Sleep(reloadSettled)
+		alike("after another", "0.30000000000000004")
+	}
+}
+
+// reloadSettled is how long nothing is kept after a reload, and after the probe that
+// has found it, too.
+const reloadSettled = 5 * time.Second

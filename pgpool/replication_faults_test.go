@@ -82,6 +82,15 @@ func (r *replicated) cancels() {
 			t.Error("a constraint that is checked by COMMIT is passed over")
 		}
 	}
+	if _, err := p.run("begin; insert into slow values (30, 8); prepare missing as select 1; execute nothing"); err == nil {
+		t.Error("what is not prepared is executed")
+	}
+	p.must("rollback; prepare mine as select 1")
+	for range 4 {
+		if got := p.must("select string_agg(name, ' ' order by name) from pg_prepared_statements"); got != "mine missing" {
+			t.Errorf("prepared is %q", got)
+		}
+	}
 	if got := r.all("select v from slow where id = 1"); got != "7" {
 		t.Errorf("v is %q", got)
 	}
@@ -118,6 +127,37 @@ func (r *replicated) twoPhase() {
 	if got := r.all("select id from twice order by id"); got != "1\n5" {
 		t.Errorf("rows are %q", got)
 	}
+}
+
+// largeObjects: they have the same OIDs on all nodes, whatever the next one is there.
+func (r *replicated) largeObjects() {
+	t, p := r.t, r.plain()
+	if _, err := r.nodes[1].Exec("create type elsewhere as enum (); drop type elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	p.must("create table image (id int, o oid)")
+	for _, sql := range []string{"select lo_creat(-1)", "select lo_create(0) as made", "select lo_from_bytea(0, 'abc')", "select lo_create(77777)",
+		"insert into image values (1, lo_from_bytea(0, 'abc')), (2, lo_creat(-1))", "insert into image select 3, lo_creat(-1)", "begin; select lo_create(0); select lo_create(0); rollback; select lo_create(0)"} {
+		p.must(sql)
+	}
+	if _, err := r.connect().Exec(t.Context(), "insert into image values ($1, lo_from_bytea(0, $2))", 4, []byte("def")); err != nil {
+		t.Error(err)
+	}
+	tx, err := r.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := tx.LargeObjects()
+	if _, err := objects.Create(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := r.all("select oid from pg_largeobject_metadata order by oid"); strings.Count(got, "\n") != 9 {
+		t.Errorf("there are %q", got)
+	}
+	r.all("select * from image order by id")
 }
 
 // mismatches: what was made different behind our back is found out when it is

@@ -184,6 +184,7 @@ func TestReplicatedStatements(t *testing.T) {
 			r.all("select id, v, ts, d from t where id < 9000 order by id")
 			r.cancels()
 			r.twoPhase()
+			r.largeObjects()
 			r.mismatches(detach)
 			r.mainLost()
 		})

@@ -71,8 +71,9 @@ type Conn struct {
 	Overheard func(typ byte, body []byte)
 
 	// State is a digest of the settings after login on which results may depend and
-	// which servers do not report; empty, nobody has asked yet.
+	// which servers do not report; empty, nobody has asked yet. Asked is when.
 	State string
+	Asked time.Time
 
 	// Defaults are settings as they are after login; nil, nobody has asked yet.
 	Defaults *Defaults

@@ -7,8 +7,8 @@ import (
 )
 
 // In raw mode and with logical replication no server says who is primary: pgpool
-// appoints it, the first node flagged ALWAYS_PRIMARY, or else the lowest that is
-// attached. As nobody keeps the nodes alike, another one takes its place by a
+// appoints it, the first attached node flagged ALWAYS_PRIMARY, or else the lowest
+// that is attached. As nobody keeps the nodes alike, another one takes its place by a
 // failover only, never because it does not answer for a moment; and who has been
 // failed over is not used again before somebody attaches it.
 
@@ -29,7 +29,7 @@ func (t *turn) appoint() {
 // appointee is who is to be primary, or -1.
 func (t *turn) appointee() int {
 	s := &t.next
-	if flagged := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.Used() && n.Flag&conf.AlwaysPrimary != 0 }); flagged >= 0 {
+	if flagged := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.Used() && !n.Detached && n.Flag&conf.AlwaysPrimary != 0 }); flagged >= 0 {
 		return flagged
 	}
 	return s.attachedMain()

@@ -23,6 +23,7 @@ type Facts struct {
 	SystemID string
 	Timeline uint32
 	Position uint64
+	Loaded   string // when it has loaded its configuration, as it tells
 }
 
 // ProbeFailed: the server of a node did not answer a probe. Stopping tells that

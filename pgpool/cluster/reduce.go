@@ -137,6 +137,7 @@ func (t *turn) probed(ev Probed) {
 	n.SystemID = ev.Facts.SystemID
 	n.Timeline = ev.Facts.Timeline
 	n.Position = ev.Facts.Position
+	n.Loaded = ev.Facts.Loaded
 }
 
 // arrears is the delay of a standby that comes back until it is measured, so that

@@ -130,6 +130,7 @@ type Node struct {
 	Position uint64 // WAL written (primary) or replayed (standby)
 	Lag      int64  // bytes behind the primary
 	LagTime  time.Duration
+	Loaded   string // when it has loaded its configuration, as it tells; empty unknown
 
 	ReplicationState     string // of pg_stat_replication, empty where it is not told
 	ReplicationSyncState string

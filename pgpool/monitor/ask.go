@@ -48,7 +48,8 @@ const asked = `SELECT pg_is_in_recovery(),
 		ELSE ltrim(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), '0') END,
 	pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0'),
 	extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),
-	(SELECT conninfo FROM pg_stat_wal_receiver)`
+	(SELECT conninfo FROM pg_stat_wal_receiver),
+	pg_conf_load_time()`
 
 // askedLeast is for servers that are PostgreSQL but for their storage.
 const askedLeast = `SELECT pg_is_in_recovery(), current_setting('server_version_num')`
@@ -120,6 +121,9 @@ func readFacts(rows [][]string, f *cluster.Facts, d *detail) error {
 	f.Position, _ = strconv.ParseUint(row[4], 10, 64)
 	d.behind, _ = seconds(row[5])
 	d.application = applicationName(row[6])
+	if len(row) > 7 {
+		f.Loaded = row[7]
+	}
 	return nil
 }
 

@@ -118,7 +118,7 @@ func namesNumbers(v *parser.Verdict) (parser.Name, bool) {
 				return n, true
 			}
 		}
-		if strings.HasSuffix(n.Name, "_is_visible") || strings.HasSuffix(n.Name, "_description") || n.Name == "format_type" {
+		if strings.HasSuffix(n.Name, "_is_visible") || strings.HasSuffix(n.Name, "_description") || n.Name == "format_type" || n.Name == "pg_typeof" {
 			return n, true
 		}
 	}

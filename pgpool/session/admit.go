@@ -568,6 +568,7 @@ func (s *Session) drop(c *server) {
 	if s.rep != nil {
 		delete(s.rep.joined, c)
 		delete(s.rep.known, c)
+		delete(s.rep.numbers.of, c)
 	}
 	c.Bye()
 	s.listServers()

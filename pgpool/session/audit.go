@@ -84,7 +84,7 @@ func (s *Session) auditMain(c *server) error {
 		case "cursor":
 			s.hold("cursors WITH HOLD")
 		case "lock":
-			s.hold("advisory locks")
+			s.hold(advisoryLocks)
 		case "temp":
 			temps = append(temps, name)
 			s.hold("temporary objects")
@@ -140,7 +140,7 @@ func keepsHere(n parser.Name) (what string, sticky bool) {
 	}
 	switch n.Name {
 	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared":
-		return "advisory locks", false
+		return advisoryLocks, false
 	case "dblink_connect", "dblink_connect_u":
 		return "connections of dblink", true
 	case "setseed":

@@ -162,6 +162,8 @@ func (s *Session) findAfar(key []byte, marks []*qcache.Mark) (reply []byte, tick
 func (s *Session) mayCache() bool {
 	main := s.conns[s.main]
 	switch {
+	case s.reloading(s.task.Now()):
+		return false
 	case s.sharing.on && !s.knowsOwnState(main):
 		return false
 	case main == nil && !s.sharing.on || s.pipe.open() || s.pipe.skipping || s.askTemp && !s.knowTemp() || s.marks.listens || s.replication != "":
@@ -232,10 +234,10 @@ func (s *Session) addressed() bool {
 		of.node = s.main
 		of.state, of.told = s.ownState(main)
 	} else {
-		if main.State == "" {
+		if s.stateOf(main.Conn) == "" {
 			s.learnStates()
 		}
-		of.main, of.told, of.state = main, main.Told(), main.State
+		of.main, of.told, of.state = main, main.Told(), s.stateOf(main.Conn)
 	}
 	if of.state == "" || of.system == "" && s.Cache.Remote() {
 		return false
@@ -309,7 +311,7 @@ func (s *Session) learnStates() {
 		return
 	}
 	for _, c := range s.conns {
-		if c == nil || c.State != "" || c.Status != 'I' || c.errands > 0 || c.HungUp() {
+		if c == nil || s.stateOf(c.Conn) != "" || c.Status != 'I' || c.errands > 0 || c.HungUp() {
 			continue
 		}
 		if learnt, err := s.learnState(c); err != nil {
@@ -323,6 +325,7 @@ func (s *Session) learnStates() {
 // learnState asks one of them. It reports whether its Defaults were unknown until
 // now.
 func (s *Session) learnState(c *server) (learnt bool, err error) {
+	asked := s.task.Now()
 	limit, stop := context.WithTimeout(ctx, catalogLimit)
 	rows, err := (backend.Asker{Conn: c.Conn, Task: s.task}).Ask(limit, stateSQL)
 	stop()
@@ -331,7 +334,7 @@ func (s *Session) learnState(c *server) (learnt bool, err error) {
 		return false, err
 	}
 	sum := sha256.Sum256([]byte(rows[0][0]))
-	c.State = string(sum[:])
+	c.State, c.Asked = string(sum[:]), asked
 	if learnt = c.Defaults == nil; learnt {
 		c.Defaults = &backend.Defaults{Isolation: rows[0][1], SearchPath: rows[0][2]}
 	}
@@ -355,7 +358,7 @@ func (s *Session) dependence(v *parser.Verdict) *catalog.Dependence {
 			stop()
 			delete(main.stmts, "") // the question took the unnamed statement's place
 		} else {
-			err = s.aside(s.main, ask)
+			err = s.aside(s.main, nil, ask)
 		}
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"slices"
+	"time"
 
 	"pgpool-go/conf"
 	"pgpool-go/pgpool/backend"
@@ -25,12 +26,13 @@ import (
 type lastMain struct {
 	conn  *backend.Conn
 	state string // its State
+	asked time.Time
 }
 
 // noteLast remembers the main server's connection when it is handed over.
 func (s *Session) noteLast(c *server) {
 	if s.Cache != nil {
-		s.sharing.last = lastMain{c.Conn, c.State}
+		s.sharing.last = lastMain{c.Conn, c.State, c.Asked}
 	}
 }
 
@@ -53,9 +55,9 @@ func (s *Session) knowsOwnState(main *server) bool {
 // digests.
 func (s *Session) ownState(main *server) (state string, told uint64) {
 	if main != nil {
-		return main.State, main.Reported()
+		return s.stateOf(main.Conn), main.Reported()
 	}
-	return s.sharing.last.state, s.sharing.toldSum
+	return s.stateSince(s.sharing.last.state, s.sharing.last.asked), s.sharing.toldSum
 }
 
 // reported are the settings that the main server reports.
@@ -69,7 +71,7 @@ func (s *Session) reported() []wire.Param {
 // knowState finds out what the settings of a connection just borrowed were after
 // login, if nobody has.
 func (s *Session) knowState(c *server) error {
-	if s.Cache == nil || c.State != "" || c.Status != 'I' {
+	if s.Cache == nil || s.stateOf(c.Conn) != "" || c.Status != 'I' {
 		return nil
 	}
 	_, err := s.learnState(c)
@@ -100,7 +102,7 @@ const clearing = "DISCARD TEMP"
 // key stands for: the key was made before it was known which connection it would be.
 func (s *Session) vouches(c *server) bool {
 	of := &s.caching.of
-	if c.State != of.state || of.seq != s.settings.seq || c.applied != of.seq || c.shared == nil || c.shared.muddy || s.caching.muddle.is || s.sharing.audit {
+	if s.stateOf(c.Conn) != of.state || of.seq != s.settings.seq || c.applied != of.seq || c.shared == nil || c.shared.muddy || s.caching.muddle.is || s.sharing.audit {
 		return false
 	}
 	if c.Node == s.main {

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,52 +20,76 @@ import (
 // hidden is what is known of the databases' functions. Safe for all goroutines.
 type hidden struct {
 	mu sync.Mutex
-	of map[string]findings // by database
+	of map[string]*findings // by database
 }
 
 type findings struct {
-	risky bool
-	until time.Time
+	risky  bool
+	until  time.Time // the answer counts; zero: there is none
+	asking time.Time // until then somebody is taken to be asking
+	schema int       // grows with its changes
 }
 
 // hiddenFor is how long an answer counts: functions may be made without our knowing.
 const hiddenFor = time.Minute
 
-func (h *hidden) known(database string, now time.Time) (risky, known bool) {
+// look tells what is known, and whether the caller is to ask: one does, lest a whole
+// pool asks at the same moment. Meanwhile the old answer counts, or, if there is none,
+// the worst is taken to be true.
+func (h *hidden) look(database string, now time.Time) (risky, ask bool, schema int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f, ok := h.of[database]
-	return f.risky, ok && now.Before(f.until)
+	f := h.findings(database)
+	ask = !now.Before(f.until) && !now.Before(f.asking)
+	if ask {
+		f.asking = now.Add(catalogLimit)
+	}
+	return f.risky || f.until.IsZero(), ask, f.schema
 }
 
-func (h *hidden) note(database string, f findings) {
+// note keeps an answer to a question put when the schema was as given.
+func (h *hidden) note(database string, schema int, risky bool, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.of == nil {
-		h.of = make(map[string]findings)
+	if f := h.findings(database); f.schema == schema {
+		f.risky, f.until, f.asking = risky, until, time.Time{}
 	}
-	h.of[database] = f
 }
 
 // forget has a database asked again, whose schema has changed.
 func (h *hidden) forget(database string) {
 	h.mu.Lock()
-	delete(h.of, database)
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	f := h.findings(database)
+	*f = findings{schema: f.schema + 1}
+}
+
+// findings are those of a database; the lock is held.
+func (h *hidden) findings(database string) *findings {
+	f := h.of[database]
+	if f == nil {
+		f = &findings{}
+		if h.of == nil {
+			h.of = make(map[string]*findings)
+		}
+		h.of[strings.Clone(database)] = f
+	}
+	return f
 }
 
 // hiddenSQL finds functions whose text speaks of what outlives a transaction:
-// settings, locks of the session, temporary objects, cursors, statements.
+// settings, locks of the session, temporary objects, cursors, statements. The
+// thousands that initdb makes have smaller numbers, and need not be looked at.
 const hiddenSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p
 	JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-	WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND l.lanname NOT IN ('c', 'internal') AND p.prokind IN ('f', 'p')
+	WHERE p.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND l.lanname NOT IN ('c', 'internal') AND p.prokind IN ('f', 'p')
 	AND CASE p.prosrc WHEN '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END OPERATOR(pg_catalog.~*)
 	'set_config|pg_(try_)?advisory_lock|\mlisten\s|\mtemp(orary)?\s+(table|view|sequence)|pg_temp|\mdiscard\s|setseed|currval|lastval|dblink_connect|with\s+hold|\mprepare\s|\mdeallocate\s|(^|[;''"$]|\mbegin|\mthen|\melse|\mloop)\s*(re)?set\s')`
 
 // learnHidden asks over a connection just borrowed, if nobody has.
 func (s *Session) learnHidden(c *server) error {
-	risky, known := s.hidden.known(s.database, s.task.Now())
-	if !known {
+	risky, ask, schema := s.hidden.look(s.database, s.task.Now())
+	if ask {
 		limit, stop := context.WithTimeout(ctx, catalogLimit)
 		rows, err := backend.Asker{Conn: c.Conn, Task: s.task}.Ask(limit, hiddenSQL)
 		stop()
@@ -73,7 +98,7 @@ func (s *Session) learnHidden(c *server) error {
 			return err
 		}
 		risky = len(rows) != 1 || len(rows[0]) != 1 || rows[0][0] != "f"
-		s.hidden.note(s.database, findings{risky, s.task.Now().Add(hiddenFor)})
+		s.hidden.note(s.database, schema, risky, s.task.Now().Add(hiddenFor))
 	}
 	s.sharing.risky = risky
 	return nil

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"pgpool-go/conf"
@@ -12,6 +14,7 @@ import (
 	"pgpool-go/pgpool/catalog"
 	"pgpool-go/pgpool/cluster"
 	"pgpool-go/pgpool/route"
+	"pgpool-go/pgpool/wire"
 )
 
 // catalogLimit bounds how long a statement waits for the catalog.
@@ -75,7 +78,11 @@ func (s *Session) facts(v *parser.Verdict) *route.Facts {
 		return f
 	}
 	var f *route.Facts
-	err := s.aside(s.informant(), func(limit context.Context, a backend.Asker) (err error) {
+	known := func() (ok bool) {
+		f, ok = s.Catalog.Lookup(s.database, path, v)
+		return ok
+	}
+	err := s.aside(s.informant(), known, func(limit context.Context, a backend.Asker) (err error) {
 		f, err = s.Catalog.Resolve(limit, a, s.database, path, v)
 		return err
 	})
@@ -96,14 +103,26 @@ func (s *Session) informant() int {
 
 // aside puts questions to a node over a connection of their own, so that they
 // have no part in the client's transaction and see a session as it is after login.
-func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error) error {
+// While it waits to be allowed that, others may have found out: known, if not nil,
+// tells.
+func (s *Session) aside(node int, known func() bool, ask func(context.Context, backend.Asker) error) error {
 	if s.cred.Form() == auth.FormPassed {
 		return errAlone
 	}
+	done := false
+	stop := s.task.Limit(catalogLimit, errCrowded)
+	err := s.task.WaitFor(func() bool {
+		done = known != nil && known()
+		return done || s.asides.enter(s.task)
+	})
+	stop()
+	if done || err != nil {
+		return err
+	}
+	defer s.asides.leave()
 	key := s.poolKey(node)
 	c := s.Pool.Get(key, s.task)
 	if c == nil {
-		var err error
 		if c, err = s.startServer(node); err != nil {
 			return err
 		}
@@ -111,9 +130,9 @@ func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error
 			return err
 		}
 	}
-	limit, stop := context.WithTimeout(ctx, catalogLimit)
-	defer stop()
-	err := ask(limit, backend.Asker{Conn: c, Task: s.task})
+	limit, cancel := context.WithTimeout(ctx, catalogLimit)
+	defer cancel()
+	err = ask(limit, backend.Asker{Conn: c, Task: s.task})
 	if s.poolable() && err == nil {
 		s.Pool.Put(c, key, s.task.Now())
 	} else {
@@ -121,6 +140,45 @@ func (s *Session) aside(node int, ask func(context.Context, backend.Asker) error
 	}
 	return err
 }
+
+// asides bounds how many sessions at once ask aside. After a change of the schema all
+// of them want to know the same, and would open as many connections again as they
+// have. Safe for all goroutines.
+type asides struct {
+	mu      sync.Mutex
+	inside  int
+	outside []*wire.Task
+}
+
+// maxAsides is enough for a slow server: questions take milliseconds.
+const maxAsides = 4
+
+// enter lets t in, or has it woken when somebody leaves.
+func (a *asides) enter(t *wire.Task) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.inside < maxAsides {
+		a.inside++
+		return true
+	}
+	if !slices.Contains(a.outside, t) {
+		a.outside = append(a.outside, t)
+	}
+	return false
+}
+
+func (a *asides) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inside--
+	for _, t := range a.outside {
+		t.Wake()
+	}
+	clear(a.outside)
+	a.outside = a.outside[:0]
+}
+
+var errCrowded = errors.New("too many sessions ask for names")
 
 // errAlone is no loss: where one server is all there is, everything goes to it.
 var errAlone = errors.New("there is no password for another connection")
@@ -145,7 +203,7 @@ func (s *Session) learnDefaults() bool {
 		main.Defaults, err = s.askDefaults(main.Conn)
 		delete(main.stmts, "") // the question took the unnamed statement's place
 	} else {
-		err = s.aside(s.main, func(_ context.Context, a backend.Asker) (err error) {
+		err = s.aside(s.main, nil, func(_ context.Context, a backend.Asker) (err error) {
 			main.Defaults, err = s.askDefaults(a.Conn)
 			return err
 		})

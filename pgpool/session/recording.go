@@ -41,7 +41,7 @@ func (s *Session) recordFrom(c *server) {
 			s.unrecord()
 			return
 		}
-	} else if main := s.conns[s.main]; main == nil || c != main && (c.State != main.State || s.caching.muddle.state != "" ||
+	} else if main := s.conns[s.main]; main == nil || c != main && (s.stateOf(c.Conn) != s.stateOf(main.Conn) || s.caching.muddle.state != "" ||
 		s.snap.Mode != conf.StreamingReplication || !s.Cache.CaughtUp(c.Node, r.ticket)) {
 		s.unrecord()
 		return

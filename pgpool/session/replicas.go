@@ -63,6 +63,10 @@ type replicas struct {
 	age     uint64 // of tables, as Session.age
 	shifts  uint64 // how often names may have come to mean other relations, for the session alone
 	shifted bool   // and may again when the block ends, as after SET LOCAL
+
+	numbers  numbering
+	promised uint32    // the last large object's OID that this block was given
+	guarded  []guarded // sequences, for the statement under way
 }
 
 // replicates tells whether the session writes to all nodes.
@@ -74,6 +78,7 @@ func (s *Session) startReplicas() {
 		s.rep = &replicas{
 			joined: make(map[*server]bool), stmts: make(map[string]*prepared), known: make(map[*server]map[string]*prepared),
 			portals: make(map[string]*replicaPortal), sql: make(map[string]*prepared), tables: make(map[string]*relation),
+			numbers: numbering{names: make(map[number]string), of: make(map[*server]map[number]uint32)},
 		}
 	}
 }
@@ -143,7 +148,9 @@ func (s *Session) gatherNow() (node int, err error) {
 	if main != s.main {
 		s.log.LogAttrs(ctx, eventlog.Log, fmt.Sprintf("session follows the main node from node %d to node %d", s.main, main))
 	}
-	s.main = main
+	if err := s.followMain(main); err != nil {
+		return -1, err
+	}
 	r.set = r.set[:0]
 	for i := range s.snap.Nodes {
 		c := s.conns[i]
@@ -235,6 +242,7 @@ func (s *Session) endBlock() {
 	r := s.rep
 	s.settleNames()
 	r.open, r.inner, r.aligned, r.foreign, r.now, r.level = false, false, false, false, "", ""
+	r.promised = 0
 	clear(r.portals)
 	s.leaveQuiet()
 }
@@ -302,10 +310,23 @@ func (s *Session) tookValues(c *server) (rows [][][]byte, err error) {
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			c.Skip(5 + len(body))
+			if refused != nil {
+				if err := s.sweep(c); err != nil {
+					return nil, err
+				}
+			}
 			return rows, refused
 		}
 		c.Skip(5 + len(body))
 	}
+}
+
+// sweep closes what a statement of ours that has failed has left behind, lest the
+// client find it in pg_prepared_statements.
+func (s *Session) sweep(c *server) error {
+	c.Send(&pgproto3.Close{ObjectType: 'S', Name: own}, &pgproto3.Sync{})
+	_, err := s.took(c)
+	return err
 }
 
 // bid is put and took.
@@ -379,6 +400,11 @@ func (s *Session) isolate() error {
 			return s.undone(err)
 		}
 		r.level = "repeatable read"
+	}
+	if r.level == "serializable" && len(r.others()) > 0 { // which that is the main node says: see commitSerial
+		if err := s.bidAll(r.others(), "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
+			return s.undone(err)
+		}
 	}
 	return nil
 }
@@ -505,7 +531,12 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 			}
 			pass = pass && w.from != nil
 		case wire.ParameterDesc:
-			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added) > 0 && pass {
+			if pass && c.Node != s.main {
+				if frame, err = s.renumbered(c, frame); err != nil {
+					return a, err
+				}
+			}
+			if w := first(*wants); w != nil && w.stmt != nil && len(w.stmt.added)+len(w.stmt.picks) > 0 && pass {
 				pass = false
 				if err := s.client.SendRaw(typ, w.stmt.lessParams(body)); err != nil {
 					return a, err
@@ -516,6 +547,11 @@ func (s *Session) hear(c *server, wants *[]want, forward, sum bool) (a outcome, 
 				pop(wire.Describe)
 			}
 			a.kinds = append(a.kinds, typ)
+			if pass && typ == wire.RowDescription && c.Node != s.main {
+				if frame, err = s.renumbered(c, frame); err != nil {
+					return a, err
+				}
+			}
 		case wire.CommandComplete, wire.EmptyQuery, wire.PortalSuspended:
 			if w := first(*wants); w != nil && w.kind == wire.Execute {
 				pop(wire.Execute)
@@ -733,6 +769,10 @@ func (s *Session) without(c *server, err error, unsure bool) error {
 	} else {
 		if s.conns[c.Node] == c {
 			s.drop(c)
+		}
+		if again, no := s.hail(c.Node); no == nil { // it was this connection that was meant
+			again.Close()
+			return err
 		}
 		for since := s.task.Now(); ; {
 			snap := s.Cluster.Now()

@@ -3,12 +3,14 @@ package session
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
-	"pgpool-go/conf"
 	"pgpool-go/parser"
 	"pgpool-go/pgpool/backend"
+	"pgpool-go/pgpool/eventlog"
 	"pgpool-go/pgpool/route"
 	"pgpool-go/pgpool/wire"
 )
@@ -32,10 +34,34 @@ func (s *Session) everywhere(v *parser.Verdict, d route.Decision, text []byte) b
 		return false
 	case v.Class == parser.SetTx && v.Transaction.Snapshot:
 		return false // it is the main node's, where the reads of the transaction are then
+	case locksAlone(v):
+		return false
 	case !v.Reads || d.Write || d.Reason == route.ReasonUnresolved:
 		return true
 	}
 	return v.Class == parser.Select && (s.cfg.ReplicateSelect || wishes(text, "/*REPLICATION*/"))
+}
+
+// locksAlone tells whether a statement locks rows that nobody has locked, or deals with
+// advisory locks, and does nothing else. Who has which the main node says: asked one
+// after the other, two sessions could each have a lock on one of two nodes. And whoever
+// writes must have the locks there before it comes to other nodes.
+func locksAlone(v *parser.Verdict) bool {
+	return v.Class == parser.Select && !v.Writes && !v.WritingWith && (v.SkipsLocked || !v.Locks && parser.Advisory(v)) && v.PlainFunctions()
+}
+
+// followMain makes a node the session's main node. Locks that the session had on the one
+// before are gone with it.
+func (s *Session) followMain(node int) error {
+	if node == s.main {
+		return nil
+	}
+	was := s.main
+	s.main = node
+	if slices.Contains(s.marks.held, advisoryLocks) {
+		return &wire.Error{Severity: "FATAL", Code: "57P01", Message: fmt.Sprintf("node %d leads now, and not node %d, on which this session had advisory locks", node, was), Hint: "Connect again."}
+	}
+	return nil
 }
 
 // wishes tells whether a text begins with a comment.
@@ -49,7 +75,9 @@ func (s *Session) consult(v *parser.Verdict, text []byte, extended bool) (route.
 	if !s.rep.open {
 		s.snap = s.Cluster.Now()
 		if s.snap.Main >= 0 {
-			s.main = s.snap.Main
+			if err := s.followMain(s.snap.Main); err != nil {
+				return route.Decision{}, err
+			}
 		}
 		for len(s.conns) < len(s.snap.Nodes) {
 			s.conns = append(s.conns, nil)
@@ -141,6 +169,7 @@ func (s *Session) prepareAll(v *parser.Verdict, inBlock bool) error {
 // reports whether it has failed: then the client has been told.
 func (s *Session) performAll(a *act) (ok bool, err error) {
 	r, v := s.rep, a.verdict
+	defer s.unguard()
 	s.countRoute(a.decision)
 	s.router.Send(v, a.decision)
 	switch {
@@ -179,7 +208,7 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 		}
 	case v.Class == parser.Begin && ok:
 		r.inner = false // what was ours is the client's now
-	case v.Class == parser.SetTx && ok && s.cfg.BackendClusteringMode == conf.SnapshotIsolation:
+	case v.Class == parser.SetTx && ok && r.open:
 		if err := s.isolate(); err != nil {
 			return ok, err
 		}
@@ -198,6 +227,9 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 // note remembers what follows from a statement that has succeeded.
 func (s *Session) note(a *act) {
 	s.noteNames(a.verdict)
+	if slices.ContainsFunc(a.verdict.Functions, keepsLock) {
+		s.hold(advisoryLocks)
+	}
 	if t := a.verdict.Transaction; t != nil && t.Snapshot && s.rep.open {
 		s.rep.foreign = true
 	}
@@ -214,6 +246,11 @@ func (s *Session) note(a *act) {
 // runAll sends a statement to the main node and, if that has run it, to the others.
 func (s *Session) runAll(a *act) (ok bool, err error) {
 	r, v := s.rep, a.verdict
+	for _, c := range r.set {
+		if err := s.learnNumbers(c, a); err != nil {
+			return false, err
+		}
+	}
 	main := r.main()
 	var fill *filler
 	if a.fill != nil {
@@ -295,6 +332,16 @@ func (s *Session) runAll(a *act) (ok bool, err error) {
 				return false, word
 			}
 		}
+	}
+	if r.open && said.said != nil {
+		// The block has failed, and the main node's locks with it: what others have
+		// found since may be another's doing.
+		for _, c := range r.others() {
+			if heard[c].said == nil {
+				s.log.LogAttrs(ctx, eventlog.Warning, fmt.Sprintf("node %d has run a statement that has failed on the main node", c.Node), slog.String("detail", "Its transaction is rolled back: "+a.text))
+			}
+		}
+		return false, nil
 	}
 	if err := s.judge(a.text, heard, v, !r.open && lasts(v)); err != nil {
 		return false, err
@@ -388,6 +435,7 @@ func (s *Session) fire(c *server, a *act) ([]want, error) {
 // back if it has failed, and the client is told what comes of it.
 func (s *Session) endReplicated() error {
 	r := s.rep
+	s.unguard()
 	if r.open && r.inner {
 		if err := s.endInner(); err != nil {
 			return err

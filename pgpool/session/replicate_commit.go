@@ -114,8 +114,42 @@ func (s *Session) commit(a *act) (ok bool, err error) {
 	if a != nil && a.verdict.Transaction.Chain {
 		end = "COMMIT AND CHAIN"
 	}
-	main := r.main()
+	if r.level == "serializable" && len(r.others()) > 0 {
+		return s.commitSerial(a, end)
+	}
 	heard := make(map[*server]outcome, len(r.set))
+	if err := s.commitOthers(end, heard); err != nil {
+		return false, err
+	}
+	ok, err = s.commitMain(a, end, heard)
+	if err != nil {
+		return false, err
+	}
+	return ok, s.judge(end, heard, nil, true)
+}
+
+// commitSerial commits on the main node first: it alone looks whether transactions that
+// are serializable could have run one after the other, and may find out only now that
+// they could not.
+func (s *Session) commitSerial(a *act, end string) (ok bool, err error) {
+	heard := make(map[*server]outcome, len(s.rep.set))
+	ok, err = s.commitMain(a, end, heard)
+	if err != nil {
+		return false, err
+	}
+	if !ok || heard[s.rep.main()].said != nil || heard[s.rep.main()].kinds[0] != 'C' {
+		s.abandon(strings.Replace(end, "COMMIT", "ROLLBACK", 1))
+		return false, nil
+	}
+	if err := s.commitOthers(end, heard); err != nil {
+		return false, err
+	}
+	return ok, s.judge(end, heard, nil, true)
+}
+
+// commitOthers commits on the nodes beside the main one.
+func (s *Session) commitOthers(end string, heard map[*server]outcome) error {
+	r := s.rep
 	for _, c := range r.others() {
 		s.put(c, end)
 		c.Flush() // an error shows below
@@ -125,12 +159,23 @@ func (s *Session) commit(a *act) (ok bool, err error) {
 		got, err := s.hear(c, &wants, false, false)
 		if err != nil {
 			if err := s.without(c, err, true); err != nil {
-				return false, s.split(err)
+				return s.split(err)
 			}
 			continue
 		}
-		heard[c] = committed(got)
+		if heard[c] = committed(got); got.said != nil {
+			if err := s.sweep(c); err != nil {
+				return s.split(err)
+			}
+		}
 	}
+	return nil
+}
+
+// commitMain commits on the main node. The client gets its answer if it is the
+// client's COMMIT, or an error.
+func (s *Session) commitMain(a *act, end string, heard map[*server]outcome) (ok bool, err error) {
+	main := s.rep.main()
 	wants, forward := ownWants(), false
 	if a != nil {
 		forward, wants = true, s.owed(main, a)
@@ -147,13 +192,13 @@ func (s *Session) commit(a *act) (ok bool, err error) {
 		return false, s.split(err)
 	}
 	if a == nil && said.said != nil {
+		if err := s.sweep(main); err != nil {
+			return false, s.split(err)
+		}
 		s.rep.tail = nil
 		s.client.Send(said.said.Response())
 	}
 	heard[main] = committed(said)
-	if err := s.judge(end, heard, nil, true); err != nil {
-		return false, err
-	}
 	return said.said == nil, nil
 }
 

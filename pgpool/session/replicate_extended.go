@@ -53,11 +53,13 @@ type prepared struct {
 	text    string // as the client sent it; by PREPARE, as nodes were
 	source  string // by PREPARE: as the client sent it
 	types   []uint32
+	sent    []uint32        // the types as they are sent
 	all     bool            // all nodes run it
 	age     uint64          // of the frame, as Shared.schema
 	shifts  uint64          // and as replicas.shifts
 	params  int             // the client's
-	added   []parser.Chance // parameters behind them that we give
+	picks   []pick          // parameters behind them that the main node gives
+	added   []parser.Chance // and behind these that we give
 	making  *prepared       // by PREPARE
 	fill    *parser.Filling // for the data of a COPY
 }
@@ -132,7 +134,7 @@ func (s *Session) each(c *server, a *act, f func(m *message, ours bool)) {
 
 // compose writes what a server is sent for an act.
 func (s *Session) compose(c *server, a *act) {
-	s.each(c, a, func(m *message, _ bool) { c.Write(m.frame) })
+	s.each(c, a, func(m *message, _ bool) { c.Write(s.numbered(c, m)) })
 	if len(a.volley) > 0 && extended(a.volley[0].kind) {
 		c.SendRaw(wire.Sync, nil)
 	}
@@ -188,6 +190,7 @@ func (s *Session) replicateParse(size int) error {
 		if ok2 = len(rest) == 2+4*n; ok2 {
 			for i := range n {
 				types = append(types, binary.BigEndian.Uint32(rest[2+4*i:]))
+				s.rep.numbers.used = s.rep.numbers.used || types[i] >= firstOwn
 			}
 		}
 	}
@@ -215,7 +218,7 @@ func (s *Session) replicateParse(size int) error {
 		return s.parseLocal(&statement{name: string(name), frame: frame, verdict: v, home: s.main}, size)
 	}
 	s.client.Skip(size)
-	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, params: len(types)}
+	st := &prepared{name: string(name), frame: frame, verdict: v, text: string(sql), types: types, sent: types, params: len(types)}
 	if st.name == "" {
 		s.unnamed = nil
 	} else if taken != nil {
@@ -331,15 +334,22 @@ func (s *Session) replicateBind(size int) error {
 			return err
 		}
 	}
-	if len(added) > 0 {
-		values := make([]string, len(added))
+	if len(added) > 0 || st != nil && len(st.picks) > 0 {
 		if err := s.prepareAll(verdictOf(st), true); err != nil {
 			return s.refusePipeline(err)
 		}
-		for i, c := range added {
-			if values[i], err = s.chance(c); err != nil {
+		var values []string
+		if st != nil && !r.failed() {
+			if values, err = s.picked(st, args); err != nil {
 				return s.refusePipeline(err)
 			}
+		}
+		for _, c := range added {
+			value, err := s.chance(c)
+			if err != nil {
+				return s.refusePipeline(err)
+			}
+			values = append(values, value)
 		}
 		frame = withParams(portal, called, args, given, values)
 	}
@@ -592,7 +602,7 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 	case r.failed() && a.verdict.Transaction == nil:
 		return s.runOnMain(a)
 	case !all:
-		if held && !r.open {
+		if !r.open && (held || locksAlone(a.verdict) && !s.syncs()) {
 			if err := s.prepareAll(a.verdict, true); err != nil {
 				return false, err
 			}
@@ -610,6 +620,11 @@ func (s *Session) dispatchVolley(a *act, all, quiet, held bool) (ok bool, err er
 		}
 	}
 	if quiet {
+		if r.open && !r.failed() && a.volley.seesParsed() {
+			if err := s.align(); err != nil {
+				return false, err
+			}
+		}
 		return s.runAll(a)
 	}
 	if err := s.teachAll(a.verdict); err != nil {
@@ -665,6 +680,7 @@ func (s *Session) replicateSync(size int) error {
 // refusePipeline answers an extended message with an error of our own, after what
 // is queued.
 func (s *Session) refusePipeline(err error) error {
+	s.unguard()
 	word, err := s.ownWord(err)
 	if err != nil {
 		return err

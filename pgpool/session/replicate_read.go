@@ -22,6 +22,9 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := s.learnNumbers(c, a); err != nil {
+		return false, err
+	}
 	s.countRoute(a.decision)
 	s.count(c, a.verdict)
 	c.note([]byte(a.text))
@@ -31,7 +34,11 @@ func (s *Session) alone(a *act) (ok bool, err error) {
 		if err := s.gates.enter(s.task, toSee); err != nil {
 			return false, err
 		}
-		_, err := s.bid(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SELECT 1")
+		begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+		if a.verdict.Locks {
+			begin = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+		}
+		_, err := s.bid(c, begin, "SELECT 1")
 		s.gates.leave()
 		if err != nil {
 			return false, err
@@ -149,7 +156,7 @@ func (s *Session) readerFor(a *act) (*server, error) {
 		if a.server != nil && slices.Contains(r.set, a.server) {
 			return a.server, nil
 		}
-		if sees(a.verdict) {
+		if sees(a.verdict) || a.volley.seesParsed() {
 			if err := s.align(); err != nil {
 				return nil, err
 			}

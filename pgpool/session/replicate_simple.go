@@ -92,6 +92,11 @@ func (s *Session) replicatePart(v *parser.Verdict, text []byte, several bool) (o
 	}
 	if a.server = s.cursorAt(v); a.server != nil || !s.everywhere(v, d, text) {
 		a.volley = volley{query(text)}
+		if several && locksAlone(v) { // for what follows
+			if err := s.prepareAll(v, true); err != nil {
+				return false, err
+			}
+		}
 		return s.alone(a)
 	}
 	if err := s.outside(v, several); err != nil {
@@ -177,6 +182,7 @@ func (s *Session) replicateFunction(size int) error {
 		frame = append(frame, body...)
 		setLength(frame)
 		a.volley = volley{{kind: wire.FunctionCall, frame: frame}}
+		s.rep.numbers.used = s.rep.numbers.used || len(a.volley[0].numbers()) > 0
 		_, err = s.performAll(a)
 	}
 	if err != nil {

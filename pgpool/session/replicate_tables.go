@@ -185,6 +185,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	var locks []string
 	var state []string
 	var found []sequence
+	var sequences []string
 	for _, name := range names {
 		t, err := s.relation(name)
 		if err != nil {
@@ -192,6 +193,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 		}
 		for _, q := range t.sequences {
 			locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, %d)", lockClass, int32(q.oid)))
+			sequences = append(sequences, q.name)
 			if q.ours {
 				state = append(state, "SELECT last_value, is_called FROM "+q.name)
 				found = append(found, q)
@@ -200,6 +202,7 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	}
 	if all {
 		locks = append(locks, fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, 0)", lockClass))
+		sequences = append(sequences, "")
 	}
 	if len(locks) == 0 {
 		return nil
@@ -210,6 +213,9 @@ func (s *Session) lockFor(v *parser.Verdict, text []byte) error {
 	rows, err := s.took(main)
 	if err := s.ran(); err != nil {
 		return err
+	}
+	if err == nil {
+		err = s.guard(sequences)
 	}
 	if err != nil || len(state) == 0 {
 		return err
@@ -255,6 +261,13 @@ func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, fill *par
 	if err := s.teachAll(v); err != nil {
 		return nil, nil, err
 	}
+	said := text
+	if text, err = s.withPicks(v, text); err == nil && !bytes.Equal(text, said) {
+		err = s.readAlike(said)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	text, r.making, fill, err = s.withValues(v, text)
 	return text, fill, err
 }
@@ -275,6 +288,10 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			if p := r.sql[name]; p != nil {
 				return p.added
 			} else if st := r.stmts[name]; st != nil {
+				if len(st.picks) > 0 {
+					failed = errors.Join(failed, &wire.Error{Severity: "ERROR", Code: "0A000", Message: "prepared statement " + quote([]byte(name)) + " cannot be executed by SQL",
+						Detail: "It chooses rows by what differs between nodes."})
+				}
 				return st.added
 			}
 			return nil
@@ -320,21 +337,28 @@ func (s *Session) rewordPrepared(st *prepared) error {
 		st.frame, err = (&pgproto3.Parse{Name: st.name, Query: string(text), ParameterOIDs: st.types}).Encode(nil)
 		return err
 	}
+	sql, err := s.prepareWithPicks(st)
+	if err != nil {
+		return err
+	}
+	given := len(st.sent)
+	for _, oid := range st.sent {
+		s.rep.numbers.used = s.rep.numbers.used || oid >= firstOwn
+	}
 	var failed error
-	out, err := parser.Rewrite([]byte(st.text), parser.Replace{Params: true, Given: len(st.types), Columns: s.columnsFor(&failed)})
-	if err = errors.Join(failed, err); err == nil && out.SQL != "" {
+	out, err := parser.Rewrite([]byte(sql), parser.Replace{Params: true, Given: given + st.pickedColumns(), Columns: s.columnsFor(&failed)})
+	if err = errors.Join(failed, err); err == nil && (out.SQL != "" || sql != st.text) {
 		err = s.readAlike([]byte(st.text))
 	}
 	if err != nil {
 		return s.unfit(err)
 	}
 	s.warnUnequal(out.Unequal)
-	st.params, st.added = len(st.types), nil
-	sql := st.text
+	st.params, st.added = given, nil
 	if out.SQL != "" {
-		sql, st.added, st.params = out.SQL, out.Added, out.Params
+		sql, st.added, st.params = out.SQL, out.Added, out.Params-st.pickedColumns()
 	}
-	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.types}).Encode(nil)
+	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.sent}).Encode(nil)
 	return err
 }
 
@@ -402,6 +426,9 @@ func (s *Session) chance(c parser.Chance) (string, error) {
 		return string(appendUUID(nil, version4(b[:]))), nil
 	case parser.Random:
 		return fmt.Sprint(math.Nextafter(mathrand.Float64(), 0)), nil
+	case parser.LargeObject:
+		oid, err := s.freeLargeObject()
+		return fmt.Sprint(oid), err
 	case parser.Now:
 		if r.now != "" {
 			return r.now, nil
@@ -522,14 +549,18 @@ func (s *Session) teachAll(v *parser.Verdict) error {
 	if st == nil {
 		return nil
 	}
+	made := &act{volley: volley{{kind: wire.Parse, frame: st.frame, stmt: st}}}
 	for _, c := range r.set {
 		if r.known[c][st.name] == st {
 			continue
 		}
+		if err := s.learnNumbers(c, made); err != nil {
+			return err
+		}
 		if r.known[c][st.name] != nil {
 			c.Send(&pgproto3.Close{ObjectType: 'S', Name: st.name})
 		}
-		c.Write(st.frame)
+		c.Write(s.numbered(c, &message{kind: wire.Parse, frame: st.frame, stmt: st}))
 		c.SendRaw(wire.Sync, nil)
 		if _, err := s.took(c); err != nil {
 			return err
@@ -545,25 +576,44 @@ const (
 	oidLoCreate = 715
 )
 
-// largeObject makes a call of lo_creat() one of lo_create() with an OID that is free
-// on the main node, while lobj_lock_table is locked there.
-func (s *Session) largeObject(call []byte) ([]byte, error) {
-	if s.cfg.LobjLockTable == "" || len(call) < 4 || binary.BigEndian.Uint32(call) != oidLoCreat || len(s.rep.set) < 2 || s.rep.failed() {
-		return call, nil
+// freeLargeObject is an OID that no large object of the main node has, while
+// lobj_lock_table is locked there, or if there is none by a lock of our own.
+func (s *Session) freeLargeObject() (uint32, error) {
+	r := s.rep
+	main := r.main()
+	lock := fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d, -1)", lockClass)
+	if s.cfg.LobjLockTable != "" {
+		lock = "LOCK TABLE " + strings.ReplaceAll(s.cfg.LobjLockTable, "\x00", "") + " IN SHARE ROW EXCLUSIVE MODE"
 	}
-	main := s.rep.main()
-	name := strings.ReplaceAll(s.cfg.LobjLockTable, "\x00", "")
-	_, err := s.bid(main, "LOCK TABLE "+name+" IN SHARE ROW EXCLUSIVE MODE")
+	s.running(main)
+	_, err := s.bid(main, lock)
+	if stopped := s.ran(); err == nil {
+		err = stopped
+	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	rows, err := s.bid(main, "SELECT coalesce(pg_catalog.max(oid::pg_catalog.int8), 16383) + 1 FROM pg_catalog.pg_largeobject_metadata")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	var oid uint32
 	if _, err := fmt.Sscan(rows[0][0], &oid); err != nil {
-		return nil, fmt.Errorf("OID of a large object: %w", err)
+		return 0, fmt.Errorf("OID of a large object: %w", err)
+	}
+	r.promised = max(r.promised+1, oid) // of those before some may not have been made yet
+	return r.promised, nil
+}
+
+// largeObject makes a call of lo_creat() one of lo_create() with an OID that is free
+// on the main node.
+func (s *Session) largeObject(call []byte) ([]byte, error) {
+	if len(call) < 4 || binary.BigEndian.Uint32(call) != oidLoCreat || len(s.rep.set) < 2 || s.rep.failed() {
+		return call, nil
+	}
+	oid, err := s.freeLargeObject()
+	if err != nil {
+		return nil, err
 	}
 	out := binary.BigEndian.AppendUint32(nil, oidLoCreate)
 	out = append(out, 0, 1, 0, 1, 0, 1) // one format, binary; one argument

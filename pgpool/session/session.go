@@ -588,6 +588,7 @@ func (s *Session) leave() {
 		}
 	}
 	if s.rep != nil {
+		s.unguard()
 		s.leaveQuiet()
 	}
 	if s.cfg.LogDisconnections {

@@ -3,6 +3,8 @@ package session
 import (
 	"bytes"
 	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"pgpool-go/conf"
@@ -182,12 +184,18 @@ func (s *Session) conclude(d *done) {
 			s.hold("temporary objects")
 		}
 	}
-	for _, f := range v.Functions {
-		if bytes.HasPrefix([]byte(f.Name), []byte("pg_advisory_lock")) || bytes.HasPrefix([]byte(f.Name), []byte("pg_try_advisory_lock")) {
-			s.hold("advisory locks")
-		}
+	if slices.ContainsFunc(v.Functions, keepsLock) {
+		s.hold(advisoryLocks)
 	}
 }
+
+// keepsLock tells whether a function takes a lock that the session keeps.
+func keepsLock(f parser.Name) bool {
+	return strings.HasPrefix(f.Name, "pg_advisory_lock") || strings.HasPrefix(f.Name, "pg_try_advisory_lock")
+}
+
+// advisoryLocks are what a session may own.
+const advisoryLocks = "advisory locks"
 
 // hold notes that the session owns something that exists on its main server
 // only.

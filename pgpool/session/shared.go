@@ -42,6 +42,7 @@ type Shared struct {
 
 	Dialing context.Context // ends when no server is to be dialled any more
 
+	asides    asides
 	hidden    hidden
 	texts     texts
 	sequenced sync.Map // database → struct{}: sessions in transaction mode ask for values of sequences
@@ -50,6 +51,10 @@ type Shared struct {
 
 	gates  gate
 	schema atomic.Uint64 // grows when a session that writes to all nodes has changed the schema
+
+	guards     guards // of sequences, for statements of sessions that write to all nodes
+	numberings numberings
+	reloads    reloads
 
 	strangers strangers
 

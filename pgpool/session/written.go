@@ -20,6 +20,7 @@ type written struct {
 	// restless: one of them may have committed and failed after that, or begun or ended
 	// a transaction.
 	restless bool
+	reloads  bool // one of them has had a server reload its configuration
 
 	doubt *qcache.Doubt // the commit may be on its way
 	node  int           // to this server's process
@@ -35,10 +36,14 @@ func (s *Session) noteWrite(v *parser.Verdict, d route.Decision) {
 	if d.Opaque || v.Opaque && v.Class != parser.Execute || d.Effect != nil && d.Effect.Opaque {
 		s.muddled()
 	}
+	w := &s.caching.written
+	if reloading(v) || d.Effect != nil && reloading(d.Effect) {
+		w.reloads = true
+		s.reloaded()
+	}
 	if v.Reads && !d.Write && !d.Opaque && v.Class == parser.Select {
 		return
 	}
-	w := &s.caching.written
 	w.sent++
 	s.noteEffect(v, d)
 	if !s.cfg.MemqcacheAutoCacheInvalidation && w.doubt == nil {
@@ -203,6 +208,10 @@ func (w *written) concerned(s *Session) []*qcache.Mark {
 // the client hears of it.
 func (s *Session) settleWrites(c *server) {
 	w := &s.caching.written
+	if w.reloads { // it may have been a while before it did
+		s.reloaded()
+		w.reloads = false
+	}
 	if w.nothing() {
 		w.forget()
 		return
