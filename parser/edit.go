@@ -180,9 +180,7 @@ func settled(text string, again func(Chance) string) string {
 	return strings.Join(parts, "")
 }
 
-// write is the client's text with the edits. again makes values for rows that have been
-// left out; without it the values stay marked.
-func (e *editor) write(again func(Chance) string) (string, error) {
+func (e *editor) sort() {
 	slices.SortStableFunc(e.edits, func(a, b edit) int {
 		key := func(x edit) int {
 			if x.place == behind {
@@ -192,6 +190,12 @@ func (e *editor) write(again func(Chance) string) (string, error) {
 		}
 		return cmp.Compare(key(a), key(b))
 	})
+}
+
+// write is the client's text with the edits. again makes values for rows that have been
+// left out; without it the values stay marked.
+func (e *editor) write(again func(Chance) string) (string, error) {
+	e.sort()
 	out := make([]byte, 0, len(e.sql)+len(e.sql)/4+64*len(e.edits))
 	pos := 0
 	gone := e.gone
@@ -235,6 +239,31 @@ func (e *editor) write(again func(Chance) string) (string, error) {
 	}
 	err := copyTo(len(e.sql))
 	return string(out), err
+}
+
+// writeReduced is the text that has been parsed with the edits.
+func (e *editor) writeReduced(enc Encoding) ([]byte, error) {
+	e.sort()
+	out := make([]byte, 0, len(e.text)+64*len(e.edits))
+	pos := 0
+	for _, x := range e.edits {
+		to := e.toks[x.first].at
+		if x.place == behind {
+			to = e.toks[x.last].end
+		}
+		if to < pos {
+			return nil, errPlace
+		}
+		text, ok := newSource([]byte(settled(x.text, nil)), enc, e.names)
+		if !ok {
+			return nil, errPlace
+		}
+		out = append(append(out, e.text[pos:to]...), text.text...)
+		if pos = to; x.place == instead {
+			pos = e.toks[x.last].end
+		}
+	}
+	return append(out, e.text[pos:]...), nil
 }
 
 // writeRows writes rows that have been left out, with the edits of those of their shape.

@@ -139,15 +139,49 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 		return out, fmt.Errorf("%w: %v", ErrRewrite, err)
 	}
 	out.Added = w.added
-	src, _ = readable([]byte(out.SQL), r.Encoding, names)
-	if src == nil {
-		return out, fmt.Errorf("%w: it would be too large", ErrRewrite)
-	}
-	again, err := pg.Parse(string(src.text))
-	if err != nil || !alike(reflect.ValueOf(tree), reflect.ValueOf(again)) {
-		return out, fmt.Errorf("%w: it would be written as %s", ErrRewrite, cut(out.SQL, 1000))
+	if err = w.check(tree, out.SQL); err != nil {
+		return out, fmt.Errorf("%w: %v: it would be written as %s", ErrRewrite, err, cut(out.SQL, 1000))
 	}
 	return out, nil
+}
+
+// check makes sure that what was done to the text is what was done to the tree.
+func (w *rewriter) check(tree *pg.ParseResult, sql string) error {
+	text, err := w.ed.writeReduced(w.r.Encoding)
+	if err != nil {
+		return err
+	}
+	again, err := pg.Parse(string(text))
+	if err != nil {
+		return err
+	}
+	if !alike(reflect.ValueOf(tree), reflect.ValueOf(again)) {
+		return errors.New("it would mean something else")
+	}
+	large := len(w.ed.sql) > reduceAt
+	if w.ed.valid && !large {
+		return nil
+	}
+	// Read anew, the whole text is reduced to the same, but for rows whose shapes have
+	// become one.
+	whole := &source{sql: []byte(sql), plain: w.r.Encoding.mask([]byte(sql)), names: w.names}
+	short := &source{sql: text, plain: text, names: w.names}
+	if !whole.reduce(w.ed.valid, large) || !short.reduce(true, large) {
+		return errPlace
+	}
+	if bytes.Equal(whole.text, short.text) {
+		return nil
+	}
+	if len(whole.toks) != len(short.toks) {
+		return fmt.Errorf("%d words become %d", len(short.toks), len(whole.toks))
+	}
+	for i, t := range short.toks {
+		o := whole.toks[i]
+		if !bytes.Equal(short.text[t.at:t.end], whole.text[o.at:o.end]) {
+			return fmt.Errorf("%q becomes %q", short.text[t.at:t.end], whole.text[o.at:o.end])
+		}
+	}
+	return nil
 }
 
 // readable gives what the C parser can be given safely; nil and why, if it cannot.

@@ -30,6 +30,7 @@ type source struct {
 	gone  []gone
 	param int // the highest
 	names *foreignNames
+	valid bool // it is UTF-8
 }
 
 // rowShapes are the rows of one VALUES list that are kept, each the first of its shape:
@@ -171,12 +172,12 @@ func lex(b []byte, i int, before byte) (t token, ok bool) {
 func newSource(sql []byte, enc Encoding, names *foreignNames) (s *source, ok bool) {
 	s = &source{sql: sql, plain: enc.mask(sql), names: names}
 	// What is masked may look like UTF-8 by chance, but has other names.
-	valid := (enc == Plain || ascii(sql)) && utf8.Valid(sql)
-	if valid && len(sql) <= reduceAt {
+	s.valid = (enc == Plain || ascii(sql)) && utf8.Valid(sql)
+	if s.valid && len(sql) <= reduceAt {
 		s.text = sql
 		return s, s.readAll()
 	}
-	return s, s.reduce(valid)
+	return s, s.reduce(s.valid, len(sql) > reduceAt)
 }
 
 // readAll finds the tokens of a text that is parsed as it is.
@@ -205,15 +206,14 @@ func (s *source) add(t token) {
 	s.toks = append(s.toks, t)
 }
 
-// reduce makes the text that is parsed.
-func (s *source) reduce(valid bool) bool {
+// reduce makes the text that is parsed, without much of one that is large.
+func (s *source) reduce(valid, large bool) bool {
 	var (
 		open   []bool // the parentheses and brackets; true, those of a list of values
 		list   *rowShapes
 		level  int // where the rows of list stand
 		row    int // its first token, if one is open
 		inRow  bool
-		large  = len(s.sql) > reduceAt
 		copies = false // in COPY the values of strings matter
 		key    []byte
 	)

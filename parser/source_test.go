@@ -106,12 +106,12 @@ func TestBulkRewrite(t *testing.T) {
 		}
 		fmt.Fprintf(&in, "%s('row %d, it''s (')", sep, i)
 		fmt.Fprintf(&want, "%s('row %d, it''s (', CAST('%012d' AS pg_catalog.uuid))", sep, i, i+1)
-		fmt.Fprintf(&in2, "%s(%d, %s)", sep, i, []string{"DEFAULT", "NULL", "'2020-01-01'"}[i%3])
+		fmt.Fprintf(&in2, "%s(%d, %s)", sep, i, []string{"DEFAULT", "NULL", "'2020-01-01'", "current_date + 1"}[i%4])
 		fmt.Fprintf(&in3, ", %d", i)
 	}
 	for _, c := range []struct{ name, in, want, part string }{
 		{name: "new in each row", in: in.String(), want: want.String()},
-		{name: "one for all", in: in2.String(), part: "(399998, '2020-01-01', CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz)), (399999, (CAST(CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz) AS pg_catalog.date) + 1), CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz))"},
+		{name: "one for all", in: in2.String(), part: "(399998, '2020-01-01', CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz)), (399999, CAST(CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz) AS pg_catalog.date) + 1, CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz))"},
 		{name: "list", in: in3.String() + ")", part: "WHERE b < CAST('2026-01-02 03:04:05.678+00' AS pg_catalog.timestamptz) AND a IN (0, 0, 1, 2"},
 		{name: "literal", in: "INSERT INTO t(v) VALUES ('\\x" + strings.Repeat("0f", 5<<20) + "')", part: "0f0f', CAST("},
 	} {

@@ -55,7 +55,7 @@ type prepared struct {
 	all     bool // all nodes run it
 	age     uint64
 	params  int             // the client's
-	added   []parser.Chance // parameters behind them that we give
+	added   []parser.Added  // parameters behind them that we give
 	making  *prepared       // by PREPARE
 	fill    *parser.Filling // for the data of a COPY
 }
@@ -274,7 +274,7 @@ func (s *Session) replicateBind(size int) error {
 	s.client.Skip(size)
 	b := &replicaPortal{stmt: st, all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
 	m := message{kind: wire.Bind, stmt: st}
-	added, given := []parser.Chance(nil), 0
+	added, given := []parser.Added(nil), 0
 	if st != nil {
 		if st.all && (st.age != s.schema.Load() || takesNoParams(st.verdict)) && !r.failed() {
 			// What a column's default is may have changed since, or what a name means.
@@ -325,8 +325,8 @@ func (s *Session) replicateBind(size int) error {
 		if err := s.prepareAll(verdictOf(st), true); err != nil {
 			return s.refusePipeline(err)
 		}
-		for i, c := range added {
-			if values[i], err = s.chance(c); err != nil {
+		for i, a := range added {
+			if values[i], err = s.given(a); err != nil {
 				return s.refusePipeline(err)
 			}
 		}
