@@ -161,18 +161,25 @@ func (e *editor) original(first, last int) string {
 // their kind.
 const mark = "\x00"
 
-func marked(c Chance, text string) string { return mark + string('a'+rune(c)) + text + mark }
+func marked(c Chance, param bool, text string) string {
+	kind := 'a' + rune(c)
+	if param {
+		kind = 'A' + rune(c)
+	}
+	return mark + string(kind) + text + mark
+}
 
 // settled is a text with the values that are marked; again, if it is given, makes others
 // instead.
-func settled(text string, again func(Chance) string) string {
+func settled(text string, again func(c Chance, param bool) string) string {
 	if !strings.Contains(text, mark) {
 		return text
 	}
 	parts := strings.Split(text, mark)
 	for i := 1; i < len(parts); i += 2 {
 		if again != nil {
-			parts[i] = again(Chance(parts[i][0] - 'a'))
+			kind := parts[i][0]
+			parts[i] = again(Chance(kind|0x20-'a'), kind < 'a')
 		} else {
 			parts[i] = parts[i][1:]
 		}
@@ -194,7 +201,7 @@ func (e *editor) sort() {
 
 // write is the client's text with the edits. again makes values for rows that have been
 // left out; without it the values stay marked.
-func (e *editor) write(again func(Chance) string) (string, error) {
+func (e *editor) write(again func(c Chance, param bool) string) (string, error) {
 	e.sort()
 	out := make([]byte, 0, len(e.sql)+len(e.sql)/4+64*len(e.edits))
 	pos := 0
@@ -267,7 +274,7 @@ func (e *editor) writeReduced(enc Encoding) ([]byte, error) {
 }
 
 // writeRows writes rows that have been left out, with the edits of those of their shape.
-func (e *editor) writeRows(out []byte, g gone, again func(Chance) string) ([]byte, error) {
+func (e *editor) writeRows(out []byte, g gone, again func(c Chance, param bool) string) ([]byte, error) {
 	var row []token
 	var key []byte
 	depth := 0

@@ -76,7 +76,7 @@ type Rewriting struct {
 }
 
 // Added is a parameter put in: a value, or an array of Count values if that is not 0,
-// as a statement may have no more than 65535 parameters.
+// as a statement cannot have a parameter for each of many rows.
 type Added struct {
 	Chance Chance
 	Count  int
@@ -251,25 +251,36 @@ func (w *rewriter) value(c Chance) expr {
 	if c <= Clock && w.seen[c] != nil {
 		return *w.seen[c]
 	}
-	e := w.newValue(c)
+	param := w.r.Params || w.inParam
+	e := w.newValue(c, param)
 	if c <= Clock {
 		w.seen[c] = &e
 	} else {
-		e.text = marked(c, e.text)
+		e.text = marked(c, param, e.text)
 	}
 	return e
 }
 
-func (w *rewriter) newValue(c Chance) expr {
-	if !w.r.Params && !w.inParam {
+// arraySize is how many values are one parameter. The server's planner copies the whole
+// array wherever one of them is used.
+const arraySize = 16
+
+// maxParams is how many parameters the protocol has room for.
+const maxParams = 65535
+
+func (w *rewriter) newValue(c Chance, param bool) expr {
+	if !param {
 		return cast(literalText(w.r.Value(c)), chanceTypes[c], -1)
+	}
+	if w.params+len(w.added) > maxParams {
+		panic("it would have more than 65535 parameters")
 	}
 	if c <= Clock || !w.arrays {
 		w.added = append(w.added, Added{Chance: c})
 		return cast(w.parameter(len(w.added)), chanceTypes[c], -1)
 	}
 	i, ok := w.array[c]
-	if !ok {
+	if !ok || w.added[i].Count == arraySize {
 		if w.array == nil {
 			w.array = make(map[Chance]int)
 		}
@@ -290,7 +301,7 @@ func (w *rewriter) newValue(c Chance) expr {
 }
 
 // again makes the value of one more row.
-func (w *rewriter) again(c Chance) string { return w.newValue(c).text }
+func (w *rewriter) again(c Chance, param bool) string { return w.newValue(c, param).text }
 
 func (w *rewriter) parameter(n int) expr {
 	return expr{pg.MakeParamRefNode(int32(w.params+n), -1), fmt.Sprintf("$%d", w.params+n)}
@@ -380,14 +391,13 @@ func (w *rewriter) part(n *pg.Node, first, last int) {
 		if len(p.Argtypes) < w.params && len(w.added) > 0 {
 			panic("PREPARE declares fewer parameters than it has")
 		}
+		if len(w.array) > 0 {
+			panic("PREPARE declares its parameters, and is too large to get further ones")
+		}
 		var types strings.Builder
 		for _, a := range w.added {
 			t := cast(expr{}, chanceTypes[a.Chance], -1).node.GetTypeCast().TypeName
 			types.WriteString(", pg_catalog." + chanceTypes[a.Chance])
-			if a.Count > 0 {
-				t.ArrayBounds = []*pg.Node{{Node: &pg.Node_Integer{Integer: &pg.Integer{Ival: -1}}}}
-				types.WriteString("[]")
-			}
 			p.Argtypes = append(p.Argtypes, &pg.Node{Node: &pg.Node_TypeName{TypeName: t}})
 		}
 		if types.Len() > 0 {

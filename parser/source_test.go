@@ -133,9 +133,24 @@ func TestBulkRewrite(t *testing.T) {
 	}
 	r := replacing()
 	r.Params = true
+	if out, err := Rewrite([]byte(in.String()+", "+strings.TrimPrefix(strings.Repeat(in.String()[24:]+", ", 2), ", ")+"('x')"), r); !errors.Is(err, ErrRewrite) {
+		t.Errorf("too many: %v, %d", err, len(out.Added))
+	}
 	out, err := Rewrite([]byte(in.String()), r)
-	if err != nil || len(out.Added) != 1 || out.Added[0] != (Added{UUID, rows}) || !strings.Contains(out.SQL, fmt.Sprintf("(CAST($1 AS pg_catalog.uuid[]))[%d])", rows)) {
-		t.Errorf("with parameters: %v, %v, %.300s", err, out.Added, out.SQL)
+	if err != nil || len(out.Added) != rows/arraySize || out.Added[0] != (Added{UUID, arraySize}) || !strings.Contains(out.SQL, fmt.Sprintf("(CAST($%d AS pg_catalog.uuid[]))[%d])", rows/arraySize, arraySize)) {
+		t.Errorf("with parameters: %v, %d, %.300s", err, len(out.Added), out.SQL)
+	}
+}
+
+// What PREPARE makes has parameters, and what stands next to it has not.
+func TestBulkPrepare(t *testing.T) {
+	rows := strings.Repeat("('x'), ", 10000) + "('x')"
+	out, err := Rewrite([]byte("PREPARE a AS INSERT INTO u(v) VALUES "+rows+"; INSERT INTO u(v) VALUES "+rows), replacing())
+	if err != nil || len(out.Added) != 10001/arraySize+1 || strings.Count(out.SQL, "CAST('00000000-0000-4000-8000-000000000000' AS pg_catalog.uuid)") != 10001 {
+		t.Errorf("%v, %d, %.200s", err, len(out.Added), out.SQL)
+	}
+	if out, err = Rewrite([]byte("PREPARE a (int) AS INSERT INTO u(v) VALUES "+rows), replacing()); !errors.Is(err, ErrRewrite) {
+		t.Errorf("%v, %.200s", err, out.SQL)
 	}
 }
 
@@ -153,6 +168,40 @@ func TestRewriteOfWhatIsNotRead(t *testing.T) {
 		out, err := Rewrite([]byte(sql), replacing())
 		if out.Unequal == "" && !errors.Is(err, ErrRewrite) {
 			t.Errorf("%.60s: %v, %v", sql, out, err)
+		}
+	}
+}
+
+// Large texts have the verdicts of small ones.
+func TestLargeVerdicts(t *testing.T) {
+	p := New(Options{})
+	pad := "'" + strings.Repeat("x", maxParse) + "'"
+	for _, c := range []struct {
+		sql   string
+		class Class
+	}{
+		{"INSERT INTO a.b VALUES (1, " + pad + ", f(now()))", Insert}, {"INSERT INTO a.b SELECT c, E" + pad + " FROM d", Insert},
+		{"CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS " + pad, DDL}, {"DO " + pad, Do},
+		{"SET a = " + pad, Unknown}, {"SELECT set_config('a', " + pad + ", false)", Unknown}, {"SELECT 'x", Unknown},
+	} {
+		if v := p.Classify([]byte(c.sql)); v.Class != c.class || c.class == Insert && (len(v.Written) != 1 || v.Written[0] != (Name{"a", "b"})) {
+			t.Errorf("%.60s: %+v", c.sql, v)
+		}
+	}
+	one := "INSERT INTO a VALUES (1, 'x;y'); /* ; */ UPDATE b SET c = ';' WHERE d = $$;$$; SET e TO 'f'; CREATE TABLE g (h int DEFAULT (1));"
+	v := p.Classify([]byte(strings.Repeat(one, 3000)))
+	want := p.Classify([]byte(one))
+	if v.Class != Multi || len(v.Parts) != 4*3000 || len(v.Settings) != 3000 || !v.Catalog || len(v.Written) != 2 {
+		t.Fatalf("%v, %d parts", v.Class, len(v.Parts))
+	}
+	for i, part := range v.Parts {
+		if w := want.Parts[i%4]; part.Class != w.Class || part.Text != w.Text || fmt.Sprint(part.Written) != fmt.Sprint(w.Written) {
+			t.Fatalf("%+v\n%+v", part, w)
+		}
+	}
+	for _, bad := range []string{strings.Repeat(one, 3000) + " SELEC 1", strings.Repeat("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;", 5000), strings.Repeat("SELECT 1;", 100000)} {
+		if v := p.Classify([]byte(bad)); v.Class != Unknown {
+			t.Errorf("%.60s: %v", bad, v.Class)
 		}
 	}
 }

@@ -197,7 +197,7 @@ func (s *Session) replicateParse(size int) error {
 		s.client.Skip(size)
 		return s.refusePipeline(errFormat)
 	}
-	v := s.Parser.Classify(sql)
+	v := s.verdictOn(sql)
 	r := s.rep
 	taken := r.stmts[string(name)]
 	if len(name) > 0 && s.stmts[string(name)] != nil {
