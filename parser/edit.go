@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf8"
 )
 
 // A text is rewritten by edits at its tokens: all else stays as the client has
@@ -261,11 +262,15 @@ func (e *editor) writeReduced(enc Encoding) ([]byte, error) {
 		if to < pos {
 			return nil, errPlace
 		}
-		text, ok := newSource([]byte(settled(x.text, nil)), enc, e.names)
-		if !ok {
-			return nil, errPlace
+		text := []byte(settled(x.text, nil))
+		if !ascii(text) {
+			named := &source{sql: text, plain: enc.mask(text), names: e.names}
+			if !named.reduce(enc == Plain && utf8.Valid(text), false) {
+				return nil, errPlace
+			}
+			text = named.text
 		}
-		out = append(append(out, e.text[pos:to]...), text.text...)
+		out = append(append(out, e.text[pos:to]...), text...)
 		if pos = to; x.place == instead {
 			pos = e.toks[x.last].end
 		}
