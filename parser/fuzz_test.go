@@ -245,7 +245,6 @@ func TestDeepTexts(t *testing.T) {
 					t.Fatal("no verdict")
 				}
 				Rewrite([]byte(c.head+strings.Repeat(c.part, n)+c.tail), replacing())
-				Sequences([]byte(c.head + strings.Repeat(c.part, n) + c.tail))
 				Normal([]byte(c.head+strings.Repeat(c.part, n)+c.tail), 100)
 			}
 		})
