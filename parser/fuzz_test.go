@@ -233,6 +233,10 @@ func TestDeepTexts(t *testing.T) {
 		"explain":   {"", "EXPLAIN ", "SELECT 1"},
 		"values":    {"VALUES (1)", ", (1)", ""},
 		"intersect": {"SELECT 1", " INTERSECT SELECT 1", ""},
+		"comment":   {"SELECT ", "/*", "1"},
+		"comments":  {"SELECT ", "/*", strings.Repeat("*/", 60000) + "1"},
+		"signs":     {"SELECT ", "+", "1"},
+		"signs too": {"SELECT ", "++++-", "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{250, 1500, 4400, 250000 / len(c.part), 900000 / len(c.part)} {
@@ -240,6 +244,8 @@ func TestDeepTexts(t *testing.T) {
 				if v == nil {
 					t.Fatal("no verdict")
 				}
+				Rewrite([]byte(c.head+strings.Repeat(c.part, n)+c.tail), replacing())
+				Normal([]byte(c.head+strings.Repeat(c.part, n)+c.tail), 100)
 			}
 		})
 	}

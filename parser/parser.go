@@ -132,7 +132,7 @@ func fresh(sql []byte, s *scan) (v *Verdict) {
 		}
 	}
 	if len(sql) > maxParse {
-		return unread(sql, s)
+		return large(sql, s)
 	}
 	text, ok := sanitize(sql)
 	if !ok {
@@ -173,6 +173,103 @@ func reduced(norm []byte) *Verdict {
 		return nil
 	}
 	return v
+}
+
+// maxParts bounds the statements of a long string that are told apart.
+const maxParts = 20000
+
+// large gives the verdict on a text that is too long to be parsed, by what is left of it
+// without most of its literals, and without names that are not UTF-8. A long string of
+// statements is read in pieces.
+func large(sql []byte, s *scan) *Verdict {
+	names := &foreignNames{}
+	src, ok := newSource(sql, Plain, names)
+	if !ok || len(names.means) > 0 {
+		return unread(sql, s)
+	}
+	if cuts := src.statements(); len(cuts) > 1 {
+		if len(cuts) > maxParts {
+			return unread(sql, s)
+		}
+		m := &Verdict{Class: Multi}
+		piece := &scan{}
+		known := make(map[string]*Verdict)
+		for _, own := range cuts {
+			piece.run(own)
+			v := known[string(piece.norm)]
+			if v == nil || !piece.exact || piece.lead != v.Lead {
+				v = fresh(own, piece)
+				switch v.Class {
+				case Unknown, Empty, Pool, Multi: // a mistake, of which the server tells before it runs anything
+					return unread(sql, s)
+				}
+				if v.shareable && piece.exact {
+					known[string(piece.norm)] = v
+				}
+			}
+			m.join(v.as(string(own)))
+		}
+		m.Kind = m.Parts[0].Kind
+		return m
+	}
+	look := &scan{}
+	if look.run(src.text); look.deep || len(src.text) > maxParse {
+		return unread(sql, s)
+	}
+	tree, err := pg.Parse(string(src.text))
+	if err != nil || len(tree.Stmts) != 1 {
+		return unread(sql, s)
+	}
+	v := statement(tree.Stmts[0].Stmt, func() string { return rawText(sql, &pg.RawStmt{}) })
+	if len(v.Settings) > 0 || v.SettingsUnknown != ScopeNone || v.SetsConfig || v.Terminates != 0 {
+		return unread(sql, s) // their values may be among what is left out
+	}
+	return v
+}
+
+// as is a verdict that is shared, for a part of a string, which has its own text.
+func (v *Verdict) as(text string) *Verdict {
+	own := &Verdict{
+		Class: v.Class, Kind: v.Kind, Text: text, Reads: v.Reads, Writes: v.Writes, Locks: v.Locks, LightLock: v.LightLock, WritingWith: v.WritingWith,
+		Opaque: v.Opaque, SetsConfig: v.SetsConfig, Relations: v.Relations, Functions: v.Functions, Operators: v.Operators, Types: v.Types, Written: v.Written,
+		Fickle: v.Fickle, Everywhere: v.Everywhere, Database: v.Database, Creates: v.Creates, Drops: v.Drops, Renames: v.Renames, DropsTemp: v.DropsTemp,
+		Catalog: v.Catalog, Enclosable: v.Enclosable, Transaction: v.Transaction, Settings: v.Settings, SettingsUnknown: v.SettingsUnknown, Inner: v.Inner,
+		Name: v.Name, Hold: v.Hold, Analyze: v.Analyze, Terminates: v.Terminates, Lead: v.Lead, shareable: v.shareable,
+	}
+	own.measure()
+	return own
+}
+
+// statements cuts a text at its semicolons; nil, if some may stand inside of statements.
+func (s *source) statements() (list [][]byte) {
+	depth, from, any := 0, 0, false
+	end := func(to int) {
+		if any {
+			list = append(list, trimSpace(s.sql[from:to]))
+		}
+		any = false
+	}
+	for i, t := range s.toks {
+		switch t.kind {
+		case '(', '[':
+			depth++
+		case ')', ']':
+			depth--
+		case ';':
+			if depth == 0 {
+				end(t.from)
+				from = t.to
+			}
+			continue
+		case 'w':
+			if s.word(i, "atomic") {
+				return nil
+			}
+		}
+		any = true
+	}
+	end(len(s.sql))
+	return list
 }
 
 // rawText cuts a statement's own text out of the string.

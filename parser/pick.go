@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -54,7 +55,10 @@ func Picks(sql []byte) (p *Picking) {
 			p = nil
 		}
 	}()
-	if len(sql) > maxParse || !picksMay(sql) {
+	if len(sql) > maxParse || !utf8.Valid(sql) || !picksMay(sql) {
+		return nil
+	}
+	if src, _ := readable(sql, Plain, &foreignNames{}); src == nil {
 		return nil
 	}
 	tree, err := pg.Parse(string(sql))
@@ -115,7 +119,7 @@ func Picks(sql []byte) (p *Picking) {
 		case *pg.Node_RangeSubselect:
 			return x.RangeSubselect.Lateral || !take(x.RangeSubselect.Subquery)
 		case *pg.Node_InsertStmt:
-			return literal(x.InsertStmt.SelectStmt.GetSelectStmt()) || !take(x.InsertStmt.SelectStmt)
+			return untyped(x.InsertStmt.SelectStmt.GetSelectStmt()) || !take(x.InsertStmt.SelectStmt)
 		case *pg.Node_CommonTableExpr:
 			return !take(x.CommonTableExpr.Ctequery)
 		}
@@ -143,9 +147,9 @@ func chooses(n *pg.Node) bool {
 // ofChance are functions that give another value each time.
 var ofChance = map[string]bool{"random": true, "gen_random_uuid": true, "uuid_generate_v4": true}
 
-// literal tells whether a query has columns whose type is found in the table that they
+// untyped tells whether a query has columns whose type is found in the table that they
 // are for.
-func literal(s *pg.SelectStmt) bool {
+func untyped(s *pg.SelectStmt) bool {
 	return slices.ContainsFunc(s.GetTargetList(), func(n *pg.Node) bool {
 		v := n.GetResTarget().GetVal()
 		return v.GetParamRef() != nil || v.GetAConst() != nil && v.GetAConst().GetIval() == nil && v.GetAConst().GetBoolval() == nil

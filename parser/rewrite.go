@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
-	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -51,11 +51,13 @@ type Replace struct {
 	// or those the text has, whichever are more.
 	Params bool
 	Given  int
+	// Encoding is the client's.
+	Encoding Encoding
 	// Columns are those of the table that an INSERT or UPDATE names; nil, unknown.
 	Columns func(Name) []Column
 	// Execute are the values that EXECUTE gets besides its own, by the prepared
 	// statement's name.
-	Execute func(name string) []Chance
+	Execute func(name string) []Added
 	// Steady tells whether an expression, made of a column's default, has one value
 	// as long as its functions of time and chance have; nil, COPY is not to be filled.
 	Steady func(table Name, c Column, expr string) bool
@@ -67,11 +69,18 @@ type Rewriting struct {
 	// Added are the parameters put in behind the first Params; with PREPARE they
 	// are to be given by EXECUTE.
 	Params int
-	Added  []Chance
+	Added  []Added
 	Fill   *Filling // what is to be put into the data of a COPY
 	// Unequal is what is left in the statement that may differ between nodes; empty,
 	// nothing that the text shows.
 	Unequal string
+}
+
+// Added is a parameter put in: a value, or an array of Count values if that is not 0,
+// as a statement cannot have a parameter for each of many rows.
+type Added struct {
+	Chance Chance
+	Count  int
 }
 
 // ErrRewrite is a statement with values that differ between nodes which cannot be
@@ -90,6 +99,9 @@ func mayNeed(sql []byte) bool {
 	return false
 }
 
+// maxRewrite bounds what is left of a text to be parsed when it has been reduced.
+const maxRewrite = 1 << 20
+
 // Rewrite makes a statement mean the same on every node, as far as its text tells.
 // sql is one statement or a string of several.
 func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
@@ -98,106 +110,248 @@ func Rewrite(sql []byte, r Replace) (out Rewriting, err error) {
 			out, err = Rewriting{}, fmt.Errorf("%w: %v", ErrRewrite, p)
 		}
 	}()
-	if len(sql) > maxParse || bytes.IndexByte(sql, 0) >= 0 {
-		if mayNeed(sql) {
-			out.Unequal = "it is too large to be looked at"
+	names := &foreignNames{}
+	src, why := readable(sql, r.Encoding, names)
+	var tree *pg.ParseResult
+	if src != nil {
+		if tree, err = pg.Parse(string(src.text)); err != nil {
+			why = "what it means, which cannot be read" // a mistake, of which the server will tell, or something new
+		}
+	}
+	if tree == nil {
+		if mayNeed(sql) || mayDefault(sql) {
+			out.Unequal = why
 		}
 		return out, nil
 	}
-	text, ok := sanitize(sql)
-	if !ok {
-		text = sql
-	}
-	tree, err := pg.Parse(string(text))
-	if err != nil {
-		return out, nil // the server will say what it thinks
-	}
-	w := rewriter{r: r, params: r.Given, lone: len(tree.Stmts) == 1}
+	w := rewriter{r: r, names: names, ed: &editor{source: src}, params: r.Given, lone: len(tree.Stmts) == 1, arrays: len(src.gone) > 0}
 	if r.Params || slices.ContainsFunc(tree.Stmts, func(s *pg.RawStmt) bool { return s.Stmt.GetPrepareStmt() != nil }) {
-		each(tree, func(n *pg.Node) bool {
-			if p := n.GetParamRef(); p != nil {
-				w.params = max(w.params, int(p.Number))
-			}
-			return true
-		})
+		w.params = max(w.params, src.param)
 	}
 	out.Params = w.params
 	for _, raw := range tree.Stmts {
-		w.statement(raw.Stmt)
+		w.statement(raw)
 	}
-	out.Added, out.Fill, out.Unequal = w.added, w.fill, w.unequal
+	out.Fill, out.Unequal = w.fill, w.unequal
 	if !w.changed {
 		return out, nil
 	}
-	c := tree.Stmts[0].Stmt.GetCopyStmt()
-	if !utf8.Valid(sql) && (c == nil || !w.lone || c.Query != nil || w.where) {
-		return out, ErrRewrite // what was blanked would be lost
-	}
-	if c != nil && w.lone {
-		out.SQL, err = w.copyText(string(sql), string(text), c)
-	} else {
-		out.SQL, err = pg.Deparse(tree)
-	}
-	if err != nil {
+	if out.SQL, err = w.ed.write(w.again); err != nil {
 		return out, fmt.Errorf("%w: %v", ErrRewrite, err)
 	}
-	written, _ := sanitize([]byte(out.SQL))
-	again, err := pg.Parse(string(written))
-	if err != nil || !alike(reflect.ValueOf(tree), reflect.ValueOf(again)) {
-		return out, fmt.Errorf("%w: it would be written as %s", ErrRewrite, out.SQL)
+	out.Added = w.added
+	if err = w.check(tree, out.SQL); err != nil {
+		return out, fmt.Errorf("%w: %v: it would be written as %s", ErrRewrite, err, cut(out.SQL, 1000))
 	}
 	return out, nil
 }
 
-// rewriter is one call of Rewrite.
+// check makes sure that what was done to the text is what was done to the tree.
+func (w *rewriter) check(tree *pg.ParseResult, sql string) error {
+	text, err := w.ed.writeReduced(w.r.Encoding)
+	if err != nil {
+		return err
+	}
+	again, err := pg.Parse(string(text))
+	if err != nil {
+		return err
+	}
+	if !alike(reflect.ValueOf(tree), reflect.ValueOf(again)) {
+		return errors.New("it would mean something else")
+	}
+	large := len(w.ed.sql) > reduceAt
+	if w.ed.valid && !large {
+		return nil
+	}
+	// Read anew, the whole text is reduced to the same, but for rows whose shapes have
+	// become one.
+	whole := &source{sql: []byte(sql), plain: w.r.Encoding.mask([]byte(sql)), names: w.names}
+	short := &source{sql: text, plain: text, names: w.names}
+	if !whole.reduce(w.ed.valid, large) || !short.reduce(true, large) {
+		return errPlace
+	}
+	if bytes.Equal(whole.text, short.text) {
+		return nil
+	}
+	if len(whole.toks) != len(short.toks) {
+		return fmt.Errorf("%d words become %d", len(short.toks), len(whole.toks))
+	}
+	for i, t := range short.toks {
+		o := whole.toks[i]
+		if !bytes.Equal(short.text[t.at:t.end], whole.text[o.at:o.end]) {
+			return fmt.Errorf("%q becomes %q", short.text[t.at:t.end], whole.text[o.at:o.end])
+		}
+	}
+	return nil
+}
+
+// readable gives what the C parser can be given safely; nil and why, if it cannot.
+func readable(sql []byte, enc Encoding, names *foreignNames) (src *source, why string) {
+	if bytes.IndexByte(sql, 0) >= 0 {
+		return nil, "what it means, which cannot be read"
+	}
+	src, ok := newSource(sql, enc, names)
+	if !ok {
+		return nil, "what it means, which cannot be read"
+	}
+	if len(src.text) > maxRewrite {
+		return nil, "what it means, as it is too large to be looked at"
+	}
+	s := &scan{}
+	if s.run(src.text); s.deep {
+		return nil, "what it means, as it is too deep to be looked at"
+	}
+	return src, ""
+}
+
+func cut(text string, n int) string {
+	if len(text) > n {
+		return strings.ToValidUTF8(text[:n], "") + " ..."
+	}
+	return text
+}
+
+// mayDefault tells whether a text may be one to which defaults of columns matter.
+func mayDefault(sql []byte) bool {
+	low := bytes.ToLower(sql)
+	for _, w := range []string{"insert", "merge", "copy", "default"} {
+		if bytes.Contains(low, []byte(w)) {
+			return true
+		}
+	}
+	return false
+}
+
+// rewriter is one call of Rewrite. It changes the tree, and the text by the same.
 type rewriter struct {
 	r       Replace
+	names   *foreignNames
+	ed      *editor // of the text at hand: the client's, or a column's default
 	params  int
-	added   []Chance
-	seen    [2]*pg.Node // Now and Clock
-	inParam bool        // inside PREPARE
+	added   []Added
+	seen    [2]*expr         // Now and Clock
+	inParam bool             // inside PREPARE
+	arrays  bool             // what is new in each row is an array's
+	array   map[Chance]int   // its place in added
+	done    map[Column]*expr // defaults that are the same in each row
 	changed bool
 	lone    bool // there is one statement
-	where   bool // the condition of a COPY, which is the statement, has changed
 	fill    *Filling
 	unequal string
 }
 
+// An expr is an expression in both forms.
+type expr struct {
+	node *pg.Node
+	text string
+}
+
 // value makes the expression for a value.
-func (w *rewriter) value(c Chance) *pg.Node {
+func (w *rewriter) value(c Chance) expr {
 	w.changed = true
 	if c <= Clock && w.seen[c] != nil {
-		return w.seen[c]
+		return *w.seen[c]
 	}
-	var n *pg.Node
-	if w.r.Params || w.inParam {
-		w.added = append(w.added, c)
-		n = cast(pg.MakeParamRefNode(int32(w.params+len(w.added)), 0), chanceTypes[c], -1)
-	} else {
-		n = cast(pg.MakeAConstStrNode(w.r.Value(c), 0), chanceTypes[c], -1)
-	}
+	param := w.r.Params || w.inParam
+	e := w.newValue(c, param)
 	if c <= Clock {
-		w.seen[c] = n
+		w.seen[c] = &e
+	} else {
+		e.text = marked(c, param, e.text)
 	}
-	return n
+	return e
+}
+
+// arraySize is how many values are one parameter. The server's planner copies the whole
+// array wherever one of them is used.
+const arraySize = 16
+
+// maxParams is how many parameters the protocol has room for.
+const maxParams = 65535
+
+func (w *rewriter) newValue(c Chance, param bool) expr {
+	if !param {
+		return cast(literalText(w.r.Value(c)), chanceTypes[c], -1)
+	}
+	if w.params+len(w.added) > maxParams {
+		panic("it would have more than 65535 parameters")
+	}
+	if c <= Clock || !w.arrays {
+		w.added = append(w.added, Added{Chance: c})
+		return cast(w.parameter(len(w.added)), chanceTypes[c], -1)
+	}
+	i, ok := w.array[c]
+	if !ok || w.added[i].Count == arraySize {
+		if w.array == nil {
+			w.array = make(map[Chance]int)
+		}
+		i = len(w.added)
+		w.array[c] = i
+		w.added = append(w.added, Added{Chance: c})
+	}
+	w.added[i].Count++
+	n := w.added[i].Count
+	all := cast(w.parameter(i+1), chanceTypes[c], -1)
+	all.node.GetTypeCast().TypeName.ArrayBounds = []*pg.Node{{Node: &pg.Node_Integer{Integer: &pg.Integer{Ival: -1}}}}
+	all.text = strings.TrimSuffix(all.text, ")") + "[])"
+	return expr{
+		&pg.Node{Node: &pg.Node_AIndirection{AIndirection: &pg.A_Indirection{Arg: all.node, Indirection: []*pg.Node{
+			{Node: &pg.Node_AIndices{AIndices: &pg.A_Indices{Uidx: pg.MakeAConstIntNode(int64(n), -1)}}}}}}},
+		fmt.Sprintf("(%s)[%d]", all.text, n),
+	}
+}
+
+// again makes the value of one more row.
+func (w *rewriter) again(c Chance, param bool) string { return w.newValue(c, param).text }
+
+func (w *rewriter) parameter(n int) expr {
+	return expr{pg.MakeParamRefNode(int32(w.params+n), -1), fmt.Sprintf("$%d", w.params+n)}
+}
+
+func literalText(text string) expr {
+	return expr{pg.MakeAConstStrNode(text, -1), "'" + strings.ReplaceAll(text, "'", "''") + "'"}
 }
 
 // cast makes CAST(arg AS type); typmod -1, none.
-func cast(arg *pg.Node, typ string, typmod int32) *pg.Node {
+func cast(arg expr, typ string, typmod int32) expr {
 	t := &pg.TypeName{Names: []*pg.Node{pg.MakeStrNode("pg_catalog"), pg.MakeStrNode(typ)}, Typemod: -1}
+	mods := ""
 	if typmod >= 0 {
-		t.Typmods = []*pg.Node{pg.MakeAConstIntNode(int64(typmod), 0)}
+		t.Typmods = []*pg.Node{pg.MakeAConstIntNode(int64(typmod), -1)}
+		mods = fmt.Sprintf("(%d)", typmod)
 	}
-	return &pg.Node{Node: &pg.Node_TypeCast{TypeCast: &pg.TypeCast{Arg: arg, TypeName: t}}}
+	return expr{
+		&pg.Node{Node: &pg.Node_TypeCast{TypeCast: &pg.TypeCast{Arg: arg.node, TypeName: t}}},
+		"CAST(" + arg.text + " AS pg_catalog." + typ + mods + ")",
+	}
 }
 
-func call(name string, args ...*pg.Node) *pg.Node {
-	return pg.MakeFuncCallNode([]*pg.Node{pg.MakeStrNode("pg_catalog"), pg.MakeStrNode(name)}, args, 0)
+// rangeName is the name of a relation.
+func (w *rewriter) rangeName(r *pg.RangeVar) Name {
+	n := rangeName(r)
+	return Name{Schema: w.names.mean(n.Schema), Name: w.names.mean(n.Name)}
 }
 
-// statement rewrites what is run at once. What is kept, such as a view or a
-// column's default, stays as it is: it is to tell the time when it is used.
-func (w *rewriter) statement(n *pg.Node) {
+// statement rewrites what is run at once.
+func (w *rewriter) statement(raw *pg.RawStmt) {
+	from := sort.Search(len(w.ed.toks), func(i int) bool { return w.ed.toks[i].at >= int(raw.StmtLocation) })
+	to := len(w.ed.toks)
+	if raw.StmtLen > 0 {
+		to = sort.Search(len(w.ed.toks), func(i int) bool { return w.ed.toks[i].at >= int(raw.StmtLocation+raw.StmtLen) })
+	}
+	for to > from && w.ed.is(to-1, ';') {
+		to--
+	}
+	for from < to && w.ed.is(from, ';') {
+		from++
+	}
+	w.part(raw.Stmt, from, to-1)
+}
+
+// part rewrites a statement or one inside it, whose tokens are among those given.
+// What is kept, such as a view or a column's default, stays as it is: it is to tell
+// the time when it is used.
+func (w *rewriter) part(n *pg.Node, first, last int) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_SelectStmt, *pg.Node_CallStmt:
 		if s := n.GetSelectStmt(); s != nil && len(s.FromClause) == 0 && w.makesLargeObject(s) {
@@ -209,35 +363,31 @@ func (w *rewriter) statement(n *pg.Node) {
 		w.chosen(n)
 	case *pg.Node_CopyStmt:
 		if x.CopyStmt.Query != nil {
-			w.statement(x.CopyStmt.Query)
+			w.part(x.CopyStmt.Query, first, last)
 		} else if x.CopyStmt.IsFrom {
 			w.copied(x.CopyStmt)
 		}
 	case *pg.Node_DeclareCursorStmt:
-		w.statement(x.DeclareCursorStmt.Query)
+		w.part(x.DeclareCursorStmt.Query, first, last)
 	case *pg.Node_ExplainStmt:
-		w.statement(x.ExplainStmt.Query)
+		w.part(x.ExplainStmt.Query, first, last)
 	case *pg.Node_CreateTableAsStmt:
 		if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_TABLE {
-			w.statement(x.CreateTableAsStmt.Query)
+			w.part(x.CreateTableAsStmt.Query, first, last)
 			w.chosen(x.CreateTableAsStmt.Query)
 		} else if x.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_MATVIEW {
 			w.view(x.CreateTableAsStmt.Query)
 		}
 	case *pg.Node_AlterTableStmt:
-		w.alter(x.AlterTableStmt)
+		w.alter(x.AlterTableStmt, last)
 	case *pg.Node_ExecuteStmt:
 		w.all(n)
-		if w.r.Execute != nil {
-			for _, c := range w.r.Execute(x.ExecuteStmt.Name) {
-				x.ExecuteStmt.Params = append(x.ExecuteStmt.Params, w.value(c))
-			}
-		}
+		w.execute(x.ExecuteStmt, first)
 	case *pg.Node_PrepareStmt:
 		p := x.PrepareStmt
 		w.params = max(w.params, len(p.Argtypes))
 		w.inParam = true
-		w.statement(p.Query)
+		w.part(p.Query, first, last)
 		w.inParam = false
 		if len(p.Argtypes) == 0 {
 			break // they are known by the casts
@@ -245,10 +395,62 @@ func (w *rewriter) statement(n *pg.Node) {
 		if len(p.Argtypes) < w.params && len(w.added) > 0 {
 			panic("PREPARE declares fewer parameters than it has")
 		}
-		for _, c := range w.added {
-			p.Argtypes = append(p.Argtypes, &pg.Node{Node: &pg.Node_TypeName{TypeName: cast(nil, chanceTypes[c], -1).GetTypeCast().TypeName}})
+		if len(w.array) > 0 {
+			panic("PREPARE declares its parameters, and is too large to get further ones")
+		}
+		var types strings.Builder
+		for _, a := range w.added {
+			t := cast(expr{}, chanceTypes[a.Chance], -1).node.GetTypeCast().TypeName
+			types.WriteString(", pg_catalog." + chanceTypes[a.Chance])
+			p.Argtypes = append(p.Argtypes, &pg.Node{Node: &pg.Node_TypeName{TypeName: t}})
+		}
+		if types.Len() > 0 {
+			w.ed.insert(w.ed.closing(w.ed.opening(first)), types.String())
 		}
 	}
+}
+
+// execute gives EXECUTE the values that the prepared statement has got parameters for.
+func (w *rewriter) execute(x *pg.ExecuteStmt, first int) {
+	if w.r.Execute == nil {
+		return
+	}
+	var args []string
+	for _, a := range w.r.Execute(w.names.mean(x.Name)) {
+		e := w.given(a)
+		x.Params = append(x.Params, e.node)
+		args = append(args, e.text)
+	}
+	if len(args) == 0 {
+		return
+	}
+	name := w.ed.find(first, "execute") + 1
+	for w.ed.word(name, "execute") && w.ed.is(name+1, 'w') || w.ed.word(name, "as") || w.ed.word(name+1, "execute") {
+		name = w.ed.find(name, "execute") + 1 // a table has that name
+	}
+	list := strings.Join(args, ", ")
+	switch {
+	case !w.ed.is(name+1, '('):
+		w.ed.append(name, "("+list+")")
+	default:
+		w.ed.insert(w.ed.closing(name+1), ", "+list)
+	}
+}
+
+// given is what is given for a parameter that was put in.
+func (w *rewriter) given(a Added) expr {
+	if a.Count == 0 {
+		return w.value(a.Chance)
+	}
+	w.changed = true
+	values := make([]string, a.Count)
+	for i := range values {
+		values[i] = w.r.Value(a.Chance)
+	}
+	e := cast(literalText("{"+strings.Join(values, ",")+"}"), chanceTypes[a.Chance], -1)
+	e.node.GetTypeCast().TypeName.ArrayBounds = []*pg.Node{{Node: &pg.Node_Integer{Integer: &pg.Integer{Ival: -1}}}}
+	e.text = strings.TrimSuffix(e.text, ")") + "[])"
+	return e
 }
 
 // all rewrites a tree. Names that a result column has by an expression stay.
@@ -262,6 +464,8 @@ func (w *rewriter) all(n *pg.Node) {
 			w.keepNames(x.UpdateStmt.ReturningList)
 		case *pg.Node_DeleteStmt:
 			w.keepNames(x.DeleteStmt.ReturningList)
+		case *pg.Node_MergeStmt:
+			w.merge(x.MergeStmt)
 		case *pg.Node_SelectStmt:
 			w.keepNames(x.SelectStmt.TargetList)
 		default:
@@ -282,6 +486,7 @@ func (w *rewriter) keepNames(targets []*pg.Node) {
 		if w.replace(r.Val) || w.argReplaced(r.Val) {
 			if columnName(r.Val) != before {
 				r.Name = before
+				w.ed.append(w.ed.exprEnd(w.ed.at(r.Location), false), " AS "+quoted(w.names.mean(before)))
 			}
 		}
 	}
@@ -296,18 +501,24 @@ func (w *rewriter) argReplaced(n *pg.Node) bool {
 // columnName is the name a result column has by its expression, as far as it
 // matters here.
 func columnName(n *pg.Node) string {
+	name, _ := figuredName(n)
+	return name
+}
+
+// figuredName is columnName. A name that is not strong gives way to that of a cast.
+func figuredName(n *pg.Node) (name string, strong bool) {
 	switch x := n.GetNode().(type) {
 	case *pg.Node_FuncCall:
-		return lastTwo(x.FuncCall.Funcname).Name
+		return lastTwo(x.FuncCall.Funcname).Name, true
 	case *pg.Node_SqlvalueFunction:
-		return valueFunctions[x.SqlvalueFunction.Op].name
+		return valueFunctions[x.SqlvalueFunction.Op].name, true
 	case *pg.Node_TypeCast:
-		if name := columnName(x.TypeCast.Arg); name != "?column?" {
-			return name
+		if name, strong := figuredName(x.TypeCast.Arg); strong {
+			return name, true
 		}
-		return lastTwo(x.TypeCast.TypeName.GetNames()).Name
+		return lastTwo(x.TypeCast.TypeName.GetNames()).Name, false
 	}
-	return "?column?"
+	return "?column?", false
 }
 
 // valueFunctions are CURRENT_TIMESTAMP and its kin: the name, the type, and
@@ -340,11 +551,16 @@ func (w *rewriter) replace(n *pg.Node) bool {
 		if f.precise {
 			typmod = x.SqlvalueFunction.Typmod
 		}
-		if f.typ == "timestamptz" && typmod < 0 {
-			n.Node = w.value(Now).Node
-		} else {
-			n.Node = cast(w.value(Now), f.typ, typmod).Node
+		e := w.value(Now)
+		if f.typ != "timestamptz" || typmod >= 0 {
+			e = cast(e, f.typ, typmod)
 		}
+		first := w.ed.at(x.SqlvalueFunction.Location)
+		last := first
+		if f.precise {
+			last = w.ed.closing(first + 1)
+		}
+		w.put(n, e, first, last)
 		return true
 	case *pg.Node_FuncCall:
 		return w.replaceCall(n, x.FuncCall)
@@ -354,6 +570,12 @@ func (w *rewriter) replace(n *pg.Node) bool {
 	return false
 }
 
+// put puts an expression in the place of a node, whose tokens are given.
+func (w *rewriter) put(n *pg.Node, e expr, first, last int) {
+	n.Node = e.node.Node
+	w.ed.replace(first, last, e.text)
+}
+
 func (w *rewriter) replaceCall(n *pg.Node, f *pg.FuncCall) bool {
 	name := lastTwo(f.Funcname)
 	if name.Schema != "" && name.Schema != "pg_catalog" {
@@ -361,25 +583,40 @@ func (w *rewriter) replaceCall(n *pg.Node, f *pg.FuncCall) bool {
 	}
 	switch {
 	case len(f.Args) == 0:
+		var e expr
 		switch name.Name {
 		case "now", "transaction_timestamp":
-			n.Node = w.value(Now).Node
+			e = w.value(Now)
 		case "statement_timestamp", "clock_timestamp":
-			n.Node = w.value(Clock).Node
+			e = w.value(Clock)
 		case "timeofday":
-			n.Node = call("to_char", w.value(Clock), pg.MakeAConstStrNode("Dy Mon DD HH24:MI:SS.US YYYY TZ", 0)).Node
+			const form = "Dy Mon DD HH24:MI:SS.US YYYY TZ"
+			c := w.value(Clock)
+			e = expr{
+				pg.MakeFuncCallNode([]*pg.Node{pg.MakeStrNode("pg_catalog"), pg.MakeStrNode("to_char")}, []*pg.Node{c.node, pg.MakeAConstStrNode(form, -1)}, -1),
+				"pg_catalog.to_char(" + c.text + ", '" + form + "')",
+			}
 		case "random", "gen_random_uuid", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4":
 			w.doubt(name.Name + "()")
 			return false
 		default:
 			return false
 		}
+		w.putCall(n, e, f)
 		return true
 	case len(f.Args) == 1 && name.Name == "age":
-		f.Args = []*pg.Node{cast(w.value(Now), "date", -1), f.Args[0]}
+		day := cast(w.value(Now), "date", -1)
+		f.Args = []*pg.Node{day.node, f.Args[0]}
+		w.ed.append(w.ed.opening(w.ed.at(f.Location)), day.text+", ")
 		return false // the argument may have more
 	}
 	return false
+}
+
+// putCall puts an expression in the place of a call without arguments.
+func (w *rewriter) putCall(n *pg.Node, e expr, f *pg.FuncCall) {
+	first := w.ed.at(f.Location)
+	w.put(n, e, first, w.ed.closing(w.ed.opening(first)))
 }
 
 // replaceWord replaces 'now'::timestamp, 'today'::date and the like.
@@ -397,72 +634,125 @@ func (w *rewriter) replaceWord(n *pg.Node, c *pg.TypeCast) bool {
 	for arg.GetTypeCast() != nil && lastTwo(arg.GetTypeCast().TypeName.GetNames()).Name == "text" {
 		arg = arg.GetTypeCast().Arg
 	}
-	days := 0
+	e := expr{}
 	switch strings.ToLower(strings.TrimSpace(arg.GetAConst().GetSval().GetSval())) {
 	case "now":
-		if c.Arg = w.value(Now); typ == "timestamptz" && len(c.TypeName.Typmods) == 0 {
-			n.Node = c.Arg.Node
-		}
-		return true
+		e = w.value(Now)
 	case "today":
+		e = cast(w.value(Now), "date", -1)
 	case "tomorrow":
-		days = 1
+		e = w.dayAfter("+")
 	case "yesterday":
-		days = -1
+		e = w.dayAfter("-")
 	default:
 		return false
 	}
-	day := cast(w.value(Now), "date", -1)
-	if days != 0 {
-		op, by := "+", int64(1)
-		if days < 0 {
-			op = "-"
-		}
-		day = pg.MakeAExprNode(pg.A_Expr_Kind_AEXPR_OP, []*pg.Node{pg.MakeStrNode(op)}, day, pg.MakeAConstIntNode(by, 0), 0)
-	}
-	if typ == "date" {
-		n.Node = day.Node
+	at := w.ed.at(arg.GetAConst().Location)
+	if c.Location < 0 { // timestamp 'now'
+		start := w.ed.at(c.TypeName.Location)
+		w.ed.replace(start, at, "CAST("+e.text+" AS "+w.ed.original(start, at-1)+")")
 	} else {
-		c.Arg = day
+		w.ed.replace(at, at, e.text)
 	}
+	arg.Node = e.node.Node
 	return true
+}
+
+// dayAfter is the day after today, or before.
+func (w *rewriter) dayAfter(op string) expr {
+	day := cast(w.value(Now), "date", -1)
+	return expr{
+		pg.MakeAExprNode(pg.A_Expr_Kind_AEXPR_OP, []*pg.Node{pg.MakeStrNode(op)}, day.node, pg.MakeAConstIntNode(1, 0), -1),
+		"(" + day.text + " " + op + " 1)",
+	}
 }
 
 func (w *rewriter) columns(r *pg.RangeVar) []Column {
 	if w.r.Columns == nil || r == nil {
 		return nil
 	}
-	return w.r.Columns(rangeName(r))
+	n := w.rangeName(r)
+	list := w.r.Columns(n)
+	if list == nil && len(w.names.means) > 0 {
+		w.doubt("the defaults of table " + n.String() + ", whose name is not understood")
+	}
+	return list
 }
 
-// fresh is a column's default with values put in, if it has any; else nil. once
+// named finds a column among those that a statement names; -1, it does not.
+func (w *rewriter) named(targets []*pg.Node, name string) int {
+	return slices.IndexFunc(targets, func(n *pg.Node) bool { return w.names.mean(n.GetResTarget().GetName()) == name })
+}
+
+// target is a column as a statement names it.
+func (w *rewriter) target(name string) *pg.Node {
+	return &pg.Node{Node: &pg.Node_ResTarget{ResTarget: &pg.ResTarget{Name: w.names.stand(name)}}}
+}
+
+// fresh is a column's default with values put in, if it has any; else ok is false. once
 // tells that it is evaluated once in its place, as in VALUES.
-func (w *rewriter) fresh(c Column, once bool) *pg.Node {
+func (w *rewriter) fresh(c Column, once bool) (e expr, ok bool) {
 	if c.Default == "" || !mayNeed([]byte(c.Default)) {
-		return nil
+		return e, false
 	}
-	tree, err := pg.Parse("SELECT " + c.Default)
+	if e := w.done[c]; e != nil {
+		return *e, true
+	}
+	was, doubted, outer := w.changed, w.unequal, w.ed
+	w.changed = false
+	defer func() { w.changed, w.ed = w.changed || was, outer }()
+	holder, err := w.enter(c.Default)
 	if err != nil {
 		w.doubt("the default of column " + c.Name)
-		return nil
+		return e, false
 	}
-	val := tree.Stmts[0].Stmt.GetSelectStmt().TargetList[0].GetResTarget().Val
-	was, doubted := w.changed, w.unequal
-	w.changed = false
-	holder := pg.MakeListNode([]*pg.Node{val})
 	if once {
 		w.chances(holder)
 	}
 	w.all(holder)
-	changed := w.changed
-	w.changed = was || changed
 	if doubted == "" && w.unequal != "" {
 		w.unequal = "the default of column " + c.Name
 	}
-	if !changed {
-		return nil
+	if !w.changed {
+		return e, false
 	}
-	return holder.GetList().Items[0]
+	if e, err = w.leave(holder); err != nil {
+		panic(err)
+	}
+	if !strings.Contains(e.text, mark) {
+		if w.done == nil {
+			w.done = make(map[Column]*expr)
+		}
+		w.done[c] = &e
+	}
+	return e, true
+}
+
+// lead makes a statement of an expression.
+const lead = "SELECT "
+
+// enter makes an expression of the servers the text at hand. The node that is returned
+// holds it.
+func (w *rewriter) enter(text string) (holder *pg.Node, err error) {
+	src, _ := readable([]byte(lead+text), w.r.Encoding, w.names)
+	if src == nil {
+		return nil, errPlace
+	}
+	tree, err := pg.Parse(string(src.text))
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Stmts) != 1 || len(tree.Stmts[0].Stmt.GetSelectStmt().GetTargetList()) != 1 {
+		return nil, errPlace
+	}
+	w.ed = &editor{source: src}
+	return pg.MakeListNode([]*pg.Node{tree.Stmts[0].Stmt.GetSelectStmt().TargetList[0].GetResTarget().Val}), nil
+}
+
+// leave gives the expression that enter has given, as it has become.
+func (w *rewriter) leave(holder *pg.Node) (expr, error) {
+	text, err := w.ed.write(nil)
+	return expr{holder.GetList().Items[0], strings.TrimPrefix(text, lead)}, err
 }
 
 // chances replaces random() and the makers of uuids where each is evaluated once.
@@ -480,9 +770,9 @@ func (w *rewriter) chances(n *pg.Node) {
 		}
 		switch lastTwo(f.Funcname).Name {
 		case "random":
-			n.Node = w.value(Random).Node
+			w.putCall(n, w.value(Random), f)
 		case "gen_random_uuid", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4":
-			n.Node = w.value(UUID).Node
+			w.putCall(n, w.value(UUID), f)
 		default:
 			return true
 		}
@@ -513,42 +803,146 @@ func (w *rewriter) once(s *pg.SelectStmt) {
 		before := columnName(r.GetVal())
 		if w.chances(t); r.GetName() == "" && columnName(r.GetVal()) != before {
 			r.Name = before
+			w.ed.append(w.ed.exprEnd(w.ed.at(r.Location), false), " AS "+quoted(w.names.mean(before)))
 		}
 	}
 }
 
 // largeObject gives a function the OID of the large object that it makes.
 func (w *rewriter) largeObject(f *pg.FuncCall) {
-	switch lastTwo(f.Funcname).Name {
-	case "lo_creat":
-		f.Funcname[len(f.Funcname)-1] = pg.MakeStrNode("lo_create")
-	case "lo_create", "lo_from_bytea":
-		if p := f.Args[0].GetParamRef(); p != nil { // 0 or another
-			zero := func() *pg.Node { return cast(pg.MakeAConstIntNode(0, 0), "oid", -1) }
-			given := &pg.Node{Node: &pg.Node_AExpr{AExpr: &pg.A_Expr{Kind: pg.A_Expr_Kind_AEXPR_NULLIF, Name: []*pg.Node{pg.MakeStrNode("=")},
-				Lexpr: cast(pg.MakeParamRefNode(p.Number, 0), "oid", -1), Rexpr: zero()}}}
-			f.Args[0] = &pg.Node{Node: &pg.Node_CoalesceExpr{CoalesceExpr: &pg.CoalesceExpr{Args: []*pg.Node{given, w.value(LargeObject)}}}}
-			return
-		}
-		if c := f.Args[0].GetAConst(); c == nil || c.GetIval() == nil || c.GetIval().Ival != 0 {
-			return
-		}
+	name := lastTwo(f.Funcname).Name
+	switch name {
+	case "lo_creat", "lo_create", "lo_from_bytea":
 	default:
 		return
 	}
-	f.Args[0] = w.value(LargeObject)
+	end := w.ed.nameEnd(w.ed.at(f.Location))
+	open := w.ed.opening(end)
+	first, last := open+1, w.ed.exprEnd(open+1, false)
+	given := w.largeObjectGiven(f.Args[0], name)
+	if given.node == nil {
+		return
+	}
+	if name == "lo_creat" {
+		f.Funcname[len(f.Funcname)-1] = pg.MakeStrNode("lo_create")
+		w.ed.replace(end, end, "lo_create")
+	}
+	f.Args[0] = given.node
+	w.ed.replace(first, last, given.text)
+}
+
+// largeObjectGiven is the OID in place of the argument of a function that makes a large
+// object: for those that take one, only if it is 0.
+func (w *rewriter) largeObjectGiven(arg *pg.Node, function string) expr {
+	if function == "lo_creat" { // it takes a mode
+		return w.value(LargeObject)
+	}
+	if p := arg.GetParamRef(); p != nil { // 0 or another
+		param := cast(expr{pg.MakeParamRefNode(p.Number, -1), fmt.Sprintf("$%d", p.Number)}, "oid", -1)
+		zero := cast(expr{pg.MakeAConstIntNode(0, -1), "0"}, "oid", -1)
+		own := w.value(LargeObject)
+		given := &pg.Node{Node: &pg.Node_AExpr{AExpr: &pg.A_Expr{Kind: pg.A_Expr_Kind_AEXPR_NULLIF, Name: []*pg.Node{pg.MakeStrNode("=")},
+			Lexpr: param.node, Rexpr: zero.node}}}
+		return expr{
+			&pg.Node{Node: &pg.Node_CoalesceExpr{CoalesceExpr: &pg.CoalesceExpr{Args: []*pg.Node{given, own.node}}}},
+			"COALESCE(NULLIF(" + param.text + ", " + zero.text + "), " + own.text + ")",
+		}
+	}
+	if c := arg.GetAConst(); c == nil || c.GetIval() == nil || c.GetIval().Ival != 0 {
+		return expr{}
+	}
+	return w.value(LargeObject)
 }
 
 // defaults puts values into SET column = DEFAULT.
 func (w *rewriter) defaults(targets []*pg.Node, columns []Column) {
 	for _, t := range targets {
 		r := t.GetResTarget()
-		if r == nil || r.Val.GetSetToDefault() == nil {
+		if r == nil {
 			continue
 		}
-		if i := slices.IndexFunc(columns, func(c Column) bool { return c.Name == r.Name }); i >= 0 {
-			if e := w.fresh(columns[i], false); e != nil {
-				r.Val = e
+		val := r.Val
+		if m := val.GetMultiAssignRef(); m != nil { // SET (a, b) = (DEFAULT, 1)
+			if args := m.Source.GetRowExpr().GetArgs(); int(m.Colno) <= len(args) && m.Colno > 0 {
+				val = args[m.Colno-1]
+			}
+		}
+		if val.GetSetToDefault() == nil {
+			continue
+		}
+		name := w.names.mean(r.Name)
+		if i := slices.IndexFunc(columns, func(c Column) bool { return c.Name == name }); i >= 0 {
+			w.putDefault(val, columns[i], false)
+		}
+	}
+}
+
+// putDefault puts a column's default in the place of the word DEFAULT.
+func (w *rewriter) putDefault(n *pg.Node, c Column, once bool) {
+	at := n.GetSetToDefault().Location
+	if e, ok := w.fresh(c, once); ok {
+		i := w.ed.at(at)
+		w.put(n, e, i, i)
+	}
+}
+
+// timed are the columns whose default may have something of time or chance.
+func timed(columns []Column) (list []Column) {
+	for _, c := range columns {
+		if mayNeed([]byte(c.Default)) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// merge does for MERGE what insert does.
+func (w *rewriter) merge(s *pg.MergeStmt) {
+	columns := w.columns(s.Relation)
+	for _, n := range s.MergeWhenClauses {
+		m := n.GetMergeWhenClause()
+		if m == nil {
+			continue
+		}
+		if m.CommandType == pg.CmdType_CMD_UPDATE {
+			w.defaults(m.TargetList, columns)
+		}
+		if m.CommandType != pg.CmdType_CMD_INSERT {
+			continue
+		}
+		for i, n := range m.Values {
+			if n.GetSetToDefault() == nil {
+				continue
+			}
+			name := ""
+			if i < len(m.TargetList) {
+				name = w.names.mean(m.TargetList[i].GetResTarget().GetName())
+			} else if i < len(columns) && len(m.TargetList) == 0 {
+				name = columns[i].Name
+			}
+			if k := slices.IndexFunc(columns, func(c Column) bool { return c.Name == name }); k >= 0 {
+				w.putDefault(n, columns[k], false)
+			}
+		}
+		for _, c := range timed(columns) {
+			given := w.named(m.TargetList, c.Name) >= 0
+			if len(m.TargetList) == 0 {
+				given = slices.IndexFunc(columns, func(o Column) bool { return o.Name == c.Name }) < len(m.Values)
+			}
+			if given {
+				continue
+			}
+			if len(m.TargetList) == 0 || !c.Insert {
+				w.doubt("the default of column " + c.Name + ", which MERGE leaves out")
+				continue
+			}
+			if e, ok := w.fresh(c, false); ok {
+				list := w.ed.closing(w.ed.at(m.TargetList[0].GetResTarget().Location) - 1)
+				values := w.ed.closing(w.ed.find(list, "values") + 1)
+				w.ed.insert(list, ", "+quoted(c.Name))
+				w.ed.insert(values, ", "+e.text)
+				m.TargetList = append(m.TargetList, w.target(c.Name))
+				m.Values = append(m.Values, e.node)
 			}
 		}
 	}
@@ -564,6 +958,11 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 	}
 	sel := s.SelectStmt.GetSelectStmt()
 	values := s.SelectStmt == nil || len(sel.GetValuesLists()) > 0
+	late := timed(columns)
+	var ends []int // the last tokens of rows and lists of results
+	if sel != nil && len(late) > 0 {
+		ends = w.rowEnds(nil, sel)
+	}
 	if values && sel != nil {
 		for _, row := range sel.ValuesLists {
 			w.chances(row)
@@ -572,21 +971,13 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 	if !values && len(sel.GetFromClause()) == 0 && sel.GetOp() == pg.SetOperation_SETOP_NONE {
 		w.once(sel)
 	}
-	var timed []Column
-	for _, c := range columns {
-		if mayNeed([]byte(c.Default)) {
-			timed = append(timed, c)
-		}
-	}
-	if len(timed) == 0 {
+	if len(late) == 0 {
 		return
 	}
-	listed := len(s.Cols)
-	if listed == 0 && sel != nil {
-		width := 0
-		if len(sel.ValuesLists) > 0 {
-			width = len(sel.ValuesLists[0].GetList().Items)
-		} else if width = targets(sel); width < 0 {
+	given := s.Cols
+	if len(given) == 0 && sel != nil {
+		width := targets(sel)
+		if width < 0 {
 			w.doubt("the defaults of columns, for it is not known how many SELECT * gives")
 			return
 		}
@@ -594,18 +985,16 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 			return // an error
 		}
 		for _, c := range columns[:width] {
-			s.Cols = append(s.Cols, &pg.Node{Node: &pg.Node_ResTarget{ResTarget: &pg.ResTarget{Name: c.Name}}})
+			given = append(given, w.target(c.Name))
 		}
-		listed = width
 	}
-	for _, c := range timed {
-		at := slices.IndexFunc(s.Cols, func(n *pg.Node) bool { return n.GetResTarget().GetName() == c.Name })
-		if at >= 0 {
+	var added []Column
+	var defaults [][]expr // of each of the columns, for each row or branch
+	for _, c := range late {
+		if at := w.named(given, c.Name); at >= 0 {
 			for _, row := range sel.GetValuesLists() {
 				if items := row.GetList().Items; at < len(items) && items[at].GetSetToDefault() != nil {
-					if e := w.fresh(c, true); e != nil {
-						items[at] = e
-					}
+					w.putDefault(items[at], c, true)
 				}
 			}
 			continue
@@ -614,42 +1003,165 @@ func (w *rewriter) insert(s *pg.InsertStmt) {
 			w.doubt("the default of column " + c.Name)
 			continue
 		}
-		if s.SelectStmt == nil {
-			s.SelectStmt = &pg.Node{Node: &pg.Node_SelectStmt{SelectStmt: &pg.SelectStmt{
-				ValuesLists: []*pg.Node{pg.MakeListNode(nil)}, LimitOption: pg.LimitOption_LIMIT_OPTION_DEFAULT, Op: pg.SetOperation_SETOP_NONE,
-			}}}
-			sel = s.SelectStmt.GetSelectStmt()
+		n := len(ends)
+		if sel == nil {
+			n = 1
 		}
-		if w.appendDefault(sel, c, values) {
-			s.Cols = append(s.Cols, &pg.Node{Node: &pg.Node_ResTarget{ResTarget: &pg.ResTarget{Name: c.Name}}})
+		list := make([]expr, 0, n)
+		for range n {
+			if e, ok := w.fresh(c, values && (sel == nil || sel.Larg == nil)); ok {
+				list = append(list, e)
+			}
+		}
+		if len(list) == n {
+			added, defaults = append(added, c), append(defaults, list)
 		}
 	}
-	if s.SelectStmt != nil && sel == s.SelectStmt.GetSelectStmt() && len(sel.ValuesLists) == 1 && len(sel.ValuesLists[0].GetList().Items) == 0 {
-		s.SelectStmt = nil // nothing was put in after all
+	if len(added) == 0 {
+		return
+	}
+	var names strings.Builder
+	for i, c := range added {
+		if i > 0 || len(given) > 0 {
+			names.WriteString(", ")
+		}
+		names.WriteString(quoted(c.Name))
+	}
+	end := w.ed.nameEnd(w.ed.at(s.Relation.Location))
+	if w.ed.word(end+1, "as") {
+		end += 2
+	}
+	switch {
+	case sel == nil:
+		sel = &pg.SelectStmt{ValuesLists: []*pg.Node{pg.MakeListNode(nil)}, LimitOption: pg.LimitOption_LIMIT_OPTION_DEFAULT, Op: pg.SetOperation_SETOP_NONE}
+		s.SelectStmt = &pg.Node{Node: &pg.Node_SelectStmt{SelectStmt: sel}}
+		texts := make([]string, len(added))
+		for i := range added {
+			texts[i] = defaults[i][0].text
+			sel.ValuesLists[0].GetList().Items = append(sel.ValuesLists[0].GetList().Items, defaults[i][0].node)
+		}
+		from := w.ed.find(end+1, "default")
+		w.ed.replace(from, from+1, "("+names.String()+") VALUES ("+strings.Join(texts, ", ")+")")
+	default:
+		if len(s.Cols) > 0 {
+			w.ed.insert(w.ed.closing(w.ed.at(s.Cols[0].GetResTarget().Location)-1), names.String())
+		} else {
+			var all strings.Builder
+			for i, t := range given {
+				if i > 0 {
+					all.WriteString(", ")
+				}
+				all.WriteString(quoted(w.names.mean(t.GetResTarget().Name)))
+			}
+			w.ed.append(end, " ("+all.String()+names.String()+")")
+		}
+		for i, at := range ends {
+			var texts strings.Builder
+			for k := range added {
+				texts.WriteString(", " + defaults[k][i].text)
+			}
+			if w.ed.word(at, "table") {
+				last := at
+				if w.ed.word(at+1, "only") {
+					w.ed.replace(at, at+1, "SELECT *"+texts.String()+" FROM ONLY")
+				} else {
+					w.ed.replace(at, last, "SELECT *"+texts.String()+" FROM")
+				}
+			} else {
+				w.ed.append(at, texts.String())
+			}
+		}
+		k := 0
+		appendDefaults(sel, defaults, &k)
+	}
+	s.Cols = given
+	for _, c := range added {
+		s.Cols = append(s.Cols, w.target(c.Name))
 	}
 }
 
-// appendDefault adds a column's default to every row of an INSERT's source. It
-// reports whether it did.
-func (w *rewriter) appendDefault(s *pg.SelectStmt, c Column, once bool) bool {
+// rowEnds are the last tokens of the rows or lists of results that an INSERT takes, of
+// all branches of a set operation; of TABLE, which has none, that word.
+func (w *rewriter) rowEnds(ends []int, s *pg.SelectStmt) []int {
 	if s.Larg != nil || s.Rarg != nil {
-		return w.appendDefault(s.Larg, c, false) && w.appendDefault(s.Rarg, c, false)
+		return w.rowEnds(w.rowEnds(ends, s.Larg), s.Rarg)
 	}
 	if len(s.ValuesLists) == 0 {
-		e := w.fresh(c, false)
-		if e != nil {
-			s.TargetList = append(s.TargetList, pg.MakeResTargetNodeWithVal(e, 0))
+		if len(s.TargetList) == 0 {
+			panic(errPlace)
 		}
-		return e != nil
-	}
-	for _, row := range s.ValuesLists {
-		e := w.fresh(c, once)
-		if e == nil {
-			return false
+		if at := s.TargetList[0].GetResTarget().GetLocation(); at >= 0 {
+			return append(ends, w.ed.exprEnd(w.ed.at(at), true))
 		}
-		row.GetList().Items = append(row.GetList().Items, e)
+		i := w.ed.at(s.FromClause[0].GetRangeVar().GetLocation()) - 1
+		for !w.ed.word(i, "table") {
+			if !w.ed.is(i, '(') && !w.ed.word(i, "only") || i < 0 {
+				panic(errPlace)
+			}
+			i--
+		}
+		return append(ends, i)
 	}
-	return true
+	// VALUES stands in front of all that its first row has.
+	first := int32(-1)
+	each(s.ValuesLists[0], func(n *pg.Node) bool {
+		if at := location(n); at >= 0 && (first < 0 || at < first) {
+			first = at
+		}
+		return true
+	})
+	i := w.ed.at(first)
+	for !w.ed.word(i, "values") {
+		if i--; i < 0 {
+			panic(errPlace)
+		}
+	}
+	for range s.ValuesLists {
+		if i++; !w.ed.is(i, '(') {
+			panic(errPlace)
+		}
+		i = w.ed.closing(i)
+		ends = append(ends, i-1)
+		i++ // the comma
+	}
+	return ends
+}
+
+// location is where a node stands in the text; -1, that is not known.
+func location(n *pg.Node) int32 {
+	if n.Node == nil {
+		return -1
+	}
+	m := reflect.ValueOf(n.Node).Elem().Field(0)
+	if m.Kind() != reflect.Pointer || m.IsNil() {
+		return -1
+	}
+	if f := m.Elem().FieldByName("Location"); f.IsValid() {
+		return int32(f.Int())
+	}
+	return -1
+}
+
+// appendDefaults adds columns' defaults to every row of an INSERT's source. k counts
+// the rows.
+func appendDefaults(s *pg.SelectStmt, defaults [][]expr, k *int) {
+	switch {
+	case s.Larg != nil || s.Rarg != nil:
+		appendDefaults(s.Larg, defaults, k)
+		appendDefaults(s.Rarg, defaults, k)
+	case len(s.ValuesLists) == 0:
+		for _, d := range defaults {
+			s.TargetList = append(s.TargetList, pg.MakeResTargetNodeWithVal(d[*k].node, -1))
+		}
+		*k++
+	default:
+		for _, row := range s.ValuesLists {
+			for _, d := range defaults {
+				row.GetList().Items = append(row.GetList().Items, d[*k].node)
+			}
+			*k++
+		}
+	}
 }
 
 // targets counts the columns of a SELECT; -1, that cannot be told by the text.
@@ -748,11 +1260,11 @@ func alike(a, b reflect.Value) bool {
 // setval call for. known is false if some are not constants.
 func Sequences(sql []byte) (names []string, known bool) {
 	known = true
-	text, ok := sanitize(sql)
-	if !ok || len(sql) > maxParse {
+	src, _ := readable(sql, Plain, &foreignNames{})
+	if src == nil {
 		return nil, false
 	}
-	tree, err := pg.Parse(string(text))
+	tree, err := pg.Parse(string(src.text))
 	if err != nil {
 		return nil, false
 	}

@@ -141,15 +141,15 @@ func copyForm(options []*pg.Node) (f CopyForm, ok bool) {
 func (w *rewriter) copied(c *pg.CopyStmt) {
 	if c.WhereClause != nil {
 		w.all(c.WhereClause)
-		w.where = w.changed && w.lone
 	}
 	form, formed := copyForm(c.Options)
 	able := formed && w.lone && !w.r.Params && w.r.Steady != nil && c.Filename == "" && !c.IsProgram
 	fill := Filling{Form: form}
 	var front []*pg.Node
+	var names string
 	place := 0
 	for _, col := range w.columns(c.Relation) {
-		at := slices.IndexFunc(c.Attlist, func(n *pg.Node) bool { return n.GetString_().GetSval() == col.Name })
+		at := slices.IndexFunc(c.Attlist, func(n *pg.Node) bool { return w.names.mean(n.GetString_().GetSval()) == col.Name })
 		if len(c.Attlist) == 0 && !col.Generated {
 			at = place
 			place++
@@ -157,7 +157,7 @@ func (w *rewriter) copied(c *pg.CopyStmt) {
 		if at >= 0 && !form.HasDefault {
 			continue
 		}
-		f, need, ok := w.filled(rangeName(c.Relation), col)
+		f, need, ok := w.filled(w.rangeName(c.Relation), col)
 		switch {
 		case !need:
 			continue
@@ -168,7 +168,8 @@ func (w *rewriter) copied(c *pg.CopyStmt) {
 		f.At = at
 		fill.Columns = append(fill.Columns, f)
 		if at < 0 {
-			front = append(front, pg.MakeStrNode(col.Name)) // see copyText
+			front = append(front, pg.MakeStrNode(w.names.stand(col.Name)))
+			names += quoted(col.Name) + ", "
 		}
 	}
 	if len(fill.Columns) > 0 {
@@ -177,60 +178,12 @@ func (w *rewriter) copied(c *pg.CopyStmt) {
 	if len(front) > 0 {
 		c.Attlist = append(front, c.Attlist...)
 		w.changed = true
-	}
-}
-
-// copyText is the text of a COPY that has been changed, with the rest as it was: the
-// C library's writer loses some options, and crashes on FORCE_NULL *. clean is the
-// text as the library reads it.
-func (w *rewriter) copyText(text, clean string, c *pg.CopyStmt) (string, error) {
-	scan, err := pg.Scan(clean)
-	if err != nil {
-		return "", err
-	}
-	var open, shut, where, end int // where tokens end, shut begins
-	depth := 0
-	for _, t := range scan.Tokens {
-		switch {
-		case t.Token == pg.Token_SQL_COMMENT, t.Token == pg.Token_C_COMMENT:
-			continue
-		case t.Token == pg.Token_ASCII_40:
-			if depth++; open == 0 {
-				open = int(t.End)
-			}
-		case t.Token == pg.Token_ASCII_41:
-			if depth--; depth == 0 && shut == 0 {
-				shut = int(t.Start)
-			}
-		case depth > 0:
-		case t.Token == pg.Token_WHERE:
-			where = int(t.End)
-		case t.Token == pg.Token_ASCII_59:
-			continue
+		list := w.ed.nameEnd(w.ed.at(c.Relation.Location)) + 1
+		if !w.ed.is(list, '(') {
+			panic(errPlace)
 		}
-		end = int(t.End)
+		w.ed.append(list, names)
 	}
-	if c.Query != nil {
-		query, err := pg.Deparse(&pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: c.Query}}})
-		return text[:open] + query + text[shut:], err
-	}
-	if w.where {
-		cond, err := expression(c.WhereClause)
-		if err != nil {
-			return "", err
-		}
-		text = text[:where] + " " + cond + text[end:]
-	}
-	if w.fill != nil {
-		var names strings.Builder
-		for _, f := range w.fill.Columns {
-			if f.At < 0 {
-				names.WriteString(`"` + strings.ReplaceAll(f.Name, `"`, `""`) + `", `)
-			}
-		}
-		text = text[:open] + names.String() + text[open:]
-	}
-	return text, nil
 }
 
 // filled makes of a column's default what can be put into data, if it differs
@@ -242,13 +195,12 @@ func (w *rewriter) filled(table Name, col Column) (f Filled, need, ok bool) {
 	}
 	f = Filled{Name: col.Name, Type: col.Type}
 	// With values for what is chance, too: what is left is to be steady.
-	e, err := parseExpression(col.Default)
+	once := rewriter{r: Replace{Value: w.r.Value, Encoding: w.r.Encoding}, names: w.names}
+	holder, err := once.enter(col.Default)
 	if err != nil {
 		return f, true, false
 	}
-	f.Chance, f.Known = knownChance(e, col.Type)
-	once := rewriter{r: Replace{Value: w.r.Value}}
-	holder := pg.MakeListNode([]*pg.Node{e})
+	f.Chance, f.Known = knownChance(holder.GetList().Items[0], col.Type)
 	once.chances(holder)
 	f.Every = once.changed
 	once.all(holder)
@@ -258,18 +210,17 @@ func (w *rewriter) filled(table Name, col Column) (f Filled, need, ok bool) {
 	if f.Known {
 		return f, true, true
 	}
-	text, exact := exactExpression(holder.GetList().Items[0])
+	text, exact := once.exact(holder)
 	if !exact || once.unequal != "" || w.r.Steady == nil || !w.r.Steady(table, col, text) {
 		return f, true, false
 	}
 	if f.Expr = text; f.Every {
-		if e, err = parseExpression(col.Default); err != nil {
+		each := rewriter{r: once.r, names: w.names}
+		if holder, err = each.enter(col.Default); err != nil {
 			return f, true, false
 		}
-		holder = pg.MakeListNode([]*pg.Node{e})
-		each := rewriter{r: Replace{Value: w.r.Value}}
 		each.all(holder)
-		if f.Expr, exact = exactExpression(holder.GetList().Items[0]); !exact {
+		if f.Expr, exact = each.exact(holder); !exact {
 			return f, true, false
 		}
 	}
@@ -296,20 +247,14 @@ func knownChance(e *pg.Node, typ string) (Chance, bool) {
 	return 0, false
 }
 
-func parseExpression(text string) (*pg.Node, error) {
-	tree, err := pg.Parse("SELECT " + text)
-	if err != nil {
-		return nil, err
-	}
-	return tree.Stmts[0].Stmt.GetSelectStmt().TargetList[0].GetResTarget().Val, nil
-}
-
-// exactExpression is an expression's text, if that means the same.
-func exactExpression(e *pg.Node) (string, bool) {
-	text, err := expression(e)
+// exact is the text of an expression that has been entered, if it means the same.
+func (w *rewriter) exact(holder *pg.Node) (string, bool) {
+	e, err := w.leave(holder)
 	if err != nil {
 		return "", false
 	}
-	again, err := parseExpression(text)
-	return text, err == nil && alike(reflect.ValueOf(e), reflect.ValueOf(again))
+	text := settled(e.text, nil)
+	again := rewriter{r: w.r, names: w.names}
+	other, err := again.enter(text)
+	return text, err == nil && alike(reflect.ValueOf(e.node), reflect.ValueOf(other.GetList().Items[0]))
 }

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 // alter puts values into the defaults of columns that ALTER TABLE adds: the rows
 // that there are get them at once. Rows to come are to get what was written, which
 // the same ALTER TABLE sets as the default afterwards.
-func (w *rewriter) alter(a *pg.AlterTableStmt) {
+func (w *rewriter) alter(a *pg.AlterTableStmt, last int) {
 	var later []*pg.Node
 	for _, n := range a.Cmds {
 		cmd := n.GetAlterTableCmd()
@@ -20,7 +21,7 @@ func (w *rewriter) alter(a *pg.AlterTableStmt) {
 		col := cmd.Def.GetColumnDef()
 		if cmd.MissingOk {
 			columns := w.columns(a.Relation)
-			if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == col.Colname }) {
+			if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == w.names.mean(col.Colname) }) {
 				continue // nothing is added, and its default is another
 			}
 			if columns == nil {
@@ -37,19 +38,19 @@ func (w *rewriter) alter(a *pg.AlterTableStmt) {
 			case pg.ConstrType_CONSTR_IDENTITY:
 				w.doubt("the order in which each node has stored the rows that are numbered")
 			case pg.ConstrType_CONSTR_DEFAULT:
-				text, err := expression(con.RawExpr)
-				if err != nil {
-					w.doubt("the default of column " + col.Colname)
-					continue
-				}
+				first, end := w.constraint(col, con)
+				text := w.ed.original(first, end)
 				if strings.Contains(strings.ToLower(text), "nextval") {
 					w.doubt("the order in which each node has stored the rows that are numbered")
 				}
-				if e := w.fresh(Column{Name: col.Colname, Default: text}, false); e != nil {
+				name := w.names.mean(col.Colname)
+				if e, ok := w.fresh(Column{Name: name, Default: text}, false); ok {
 					later = append(later, &pg.Node{Node: &pg.Node_AlterTableCmd{AlterTableCmd: &pg.AlterTableCmd{
 						Subtype: pg.AlterTableType_AT_ColumnDefault, Name: col.Colname, Def: con.RawExpr, Behavior: pg.DropBehavior_DROP_RESTRICT,
 					}}})
-					con.RawExpr = e
+					con.RawExpr = e.node
+					w.ed.replace(first, end, "("+e.text+")")
+					w.ed.append(last, ", ALTER COLUMN "+quoted(name)+" SET DEFAULT "+text)
 				}
 			}
 		}
@@ -57,14 +58,26 @@ func (w *rewriter) alter(a *pg.AlterTableStmt) {
 	a.Cmds = append(a.Cmds, later...)
 }
 
-// expression is an expression's text.
-func expression(e *pg.Node) (string, error) {
-	const lead = "SELECT "
-	tree, err := pg.Parse(lead + "1")
-	if err != nil {
-		return "", err
+// constraint gives the first and last tokens of a column's DEFAULT.
+func (w *rewriter) constraint(col *pg.ColumnDef, con *pg.Constraint) (first, last int) {
+	first = w.ed.find(w.ed.at(con.Location), "default") + 1
+	next := int32(math.MaxInt32)
+	for _, n := range col.Constraints {
+		if at := n.GetConstraint().GetLocation(); at > con.Location {
+			next = min(next, at)
+		}
 	}
-	tree.Stmts[0].Stmt.GetSelectStmt().TargetList[0].GetResTarget().Val = e
-	text, err := pg.Deparse(tree)
-	return strings.TrimPrefix(text, lead), err
+	if at := col.CollClause.GetLocation(); col.CollClause != nil && at > con.Location {
+		next = min(next, at)
+	}
+	for last = first; last+1 < len(w.ed.toks); last++ {
+		switch t := w.ed.toks[last]; t.kind {
+		case '(', '[':
+			last = w.ed.closing(last)
+		}
+		if t := w.ed.toks[min(last+1, len(w.ed.toks)-1)]; t.at >= int(next) || t.kind == ',' || t.kind == ')' || t.kind == ';' {
+			break
+		}
+	}
+	return first, min(last, len(w.ed.toks)-1)
 }

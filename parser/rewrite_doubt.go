@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -36,16 +38,10 @@ func (w *rewriter) chosen(n *pg.Node) {
 // view looks at the query of a materialized view, which is kept as it is and run
 // at once.
 func (w *rewriter) view(query *pg.Node) {
-	tree := &pg.ParseResult{Stmts: []*pg.RawStmt{{Stmt: query}}}
-	text, err := pg.Deparse(tree)
-	if err == nil && mayNeed([]byte(text)) {
-		if tree, err = pg.Parse(text); err == nil {
-			other := rewriter{r: w.r}
-			if other.all(tree.Stmts[0].Stmt); other.changed {
-				w.doubt("the time at which each node fills the materialized view")
-			} else if other.unequal != "" {
-				w.doubt(other.unequal)
-			}
-		}
+	other := rewriter{r: w.r, names: w.names, ed: &editor{source: w.ed.source}, params: w.params}
+	if other.all(proto.Clone(query).(*pg.Node)); other.changed {
+		w.doubt("the time at which each node fills the materialized view")
+	} else if other.unequal != "" {
+		w.doubt(other.unequal)
 	}
 }

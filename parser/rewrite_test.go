@@ -25,19 +25,8 @@ var rewriteColumns = map[string][]Column{
 // is sent to every node. In front of it may stand "params N:", which asks for
 // parameters.
 func TestRewrite(t *testing.T) {
-	values := [...]string{"2026-01-02 03:04:05.678+00", "2026-01-02 03:04:06+00", "00000000-0000-4000-8000-000000000000", "0.25"}
 	golden.Run(t, "rewrite", func(t *testing.T, c golden.Case) string {
-		r := Replace{
-			Value:   func(c Chance) string { return values[c] },
-			Columns: func(n Name) []Column { return rewriteColumns[n.Name] },
-			Execute: func(name string) []Chance {
-				if name == "with_time" {
-					return []Chance{Now}
-				}
-				return nil
-			},
-			Steady: func(_ Name, _ Column, expr string) bool { return !strings.Contains(expr, "nextval") },
-		}
+		r := replacing()
 		sql := c.Input
 		if rest, ok := strings.CutPrefix(sql, "params "); ok {
 			var n string
@@ -54,7 +43,15 @@ func TestRewrite(t *testing.T) {
 			text = "as it is"
 		}
 		if len(out.Added) > 0 {
-			text += fmt.Sprintf("\nadded: %v behind %d", out.Added, out.Params)
+			var added []string
+			for _, a := range out.Added {
+				one := fmt.Sprint(a.Chance)
+				if a.Count > 0 {
+					one += fmt.Sprintf(" x %d", a.Count)
+				}
+				added = append(added, one)
+			}
+			text += fmt.Sprintf("\nadded: %v behind %d", added, out.Params)
 		}
 		if out.Fill != nil {
 			if out.Fill.Form != (CopyForm{Delimiter: '\t', Quote: '"', Escape: '"', Null: `\N`}) {
@@ -86,7 +83,8 @@ func TestRewriteCopyInAnotherEncoding(t *testing.T) {
 	if want := "COPY t(\"ts\", v, d) FROM STDIN WHERE (v <> '\xe4')"; err != nil || out.SQL != want {
 		t.Errorf("got %q, %v", out.SQL, err)
 	}
-	if out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE v <> '\xe4' AND ts < now()"), r); err == nil {
-		t.Errorf("got %q", out.SQL)
+	out, err = Rewrite([]byte("COPY t(v, d) FROM STDIN WHERE v <> '\xe4' AND ts < now()"), r)
+	if want := "COPY t(\"ts\", v, d) FROM STDIN WHERE v <> '\xe4' AND ts < CAST('2026-01-02 03:04:05+00' AS pg_catalog.timestamptz)"; err != nil || out.SQL != want {
+		t.Errorf("got %q, %v", out.SQL, err)
 	}
 }

@@ -37,7 +37,9 @@ type scan struct {
 	literals bool
 	// closed: all quotes and comments are closed; lexical structure is certain.
 	closed bool
-	// deep: the tree would be deeper than it is safe to parse.
+	// deep: the tree would be deeper than it is safe to parse, or the C scanner would
+	// take long, as it goes back to the beginning of an operator or comment with each
+	// sign that makes it longer or deeper.
 	deep bool
 	// first is the first word, and count the number of statements that are not empty.
 	first [16]byte
@@ -64,6 +66,8 @@ func (s *scan) run(sql []byte) {
 		inSet = -1   // nesting level of the parentheses behind IN
 		wasIn bool   // the token before was IN
 		rows  = rowList{level: -1}
+		sign  int // where the last operator ended
+		signs int // its length
 		out   = s.norm
 		n     = len(sql)
 	)
@@ -288,6 +292,11 @@ func (s *scan) run(sql []byte) {
 			}
 			if kind == ckSlash && i+1 < n && sql[i+1] == '*' {
 				j := skipComment(sql, i)
+				body := sql[i:]
+				if j > 0 {
+					body = sql[i:j]
+				}
+				s.deep = s.deep || len(body) > 2*maxNest && bytes.Count(body, []byte("/*")) > maxNest
 				if j < 0 {
 					s.closed, s.exact = false, false
 					s.norm = out
@@ -302,11 +311,18 @@ func (s *scan) run(sql []byte) {
 			}
 			token()
 			lean(false)
+			if sign != i {
+				signs = 0
+			}
+			signs -= i
 			out = append(out, c)
 			i++
 			for i < n && charKinds[sql[i]] == ckOp { // the rest of a longer operator
 				out = append(out, sql[i])
 				i++
+			}
+			if sign, signs = i, signs+i; signs > maxNest {
+				s.deep = true
 			}
 			wasIn = false
 			continue

@@ -136,7 +136,7 @@ func (s *Session) classify(sql []byte, size int) *parser.Verdict {
 	if st := s.unnamed; st != nil && bytes.Equal(st.frame, s.client.Bytes()[:size]) {
 		return st.verdict
 	}
-	return s.Parser.Classify(sql)
+	return s.verdictOn(sql)
 }
 
 func (s *Session) bind(size int) error {

@@ -522,7 +522,7 @@ func wideEncoding(name string) *wide {
 	switch encodingName(name) {
 	case "sjis", "mskanji", "shiftjis", "win932", "windows932", "shiftjis2004":
 		return &wide{kana: true}
-	case "big5", "win950", "windows950", "gbk", "win936", "windows936", "uhc", "win949", "windows949":
+	case "big5", "win950", "windows950", "gbk", "win936", "windows936", "uhc", "win949", "windows949", "johab":
 		return &wide{}
 	case "gb18030":
 		return &wide{four: true}

@@ -59,7 +59,7 @@ type prepared struct {
 	shifts  uint64          // and as replicas.shifts
 	params  int             // the client's
 	picks   []pick          // parameters behind them that the main node gives
-	added   []parser.Chance // and behind these that we give
+	added   []parser.Added  // and behind these that we give
 	making  *prepared       // by PREPARE
 	fill    *parser.Filling // for the data of a COPY
 }
@@ -202,7 +202,7 @@ func (s *Session) replicateParse(size int) error {
 		s.client.Skip(size)
 		return s.refusePipeline(errFormat)
 	}
-	v := s.Parser.Classify(sql)
+	v := s.verdictOn(sql)
 	r := s.rep
 	taken := r.stmts[string(name)]
 	if len(name) > 0 && s.stmts[string(name)] != nil {
@@ -286,7 +286,7 @@ func (s *Session) replicateBind(size int) error {
 	s.client.Skip(size)
 	b := &replicaPortal{stmt: st, all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
 	m := message{kind: wire.Bind, stmt: st}
-	added, given := []parser.Chance(nil), 0
+	added, given := []parser.Added(nil), 0
 	if st != nil {
 		if st.all && (s.aged(st) || takesNoParams(st.verdict)) && !r.failed() {
 			again := *st
@@ -344,8 +344,8 @@ func (s *Session) replicateBind(size int) error {
 				return s.refusePipeline(err)
 			}
 		}
-		for _, c := range added {
-			value, err := s.chance(c)
+		for _, a := range added {
+			value, err := s.given(a)
 			if err != nil {
 				return s.refusePipeline(err)
 			}

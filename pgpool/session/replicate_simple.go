@@ -35,7 +35,7 @@ func (s *Session) replicateQuery(size int) error {
 	if !whole {
 		return s.refuseAll(errFormat)
 	}
-	v := s.Parser.Classify(sql)
+	v := s.verdictOn(sql)
 	s.logStatement(sql)
 	if v.Pool != nil {
 		return s.poolCommand(v, sql)

@@ -284,7 +284,7 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			return value
 		},
 		Columns: s.columnsFor(&failed),
-		Execute: func(name string) []parser.Chance {
+		Execute: func(name string) []parser.Added {
 			if p := r.sql[name]; p != nil {
 				return p.added
 			} else if st := r.stmts[name]; st != nil {
@@ -302,12 +302,9 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 	if !alone {
 		replace.Steady = s.steady(&failed)
 	}
-	out, err := parser.Rewrite(text, replace)
-	if err = errors.Join(failed, err); err == nil && (out.SQL != "" || out.Fill != nil) {
-		err = s.readAlike(text)
-	}
+	out, err := s.rewrite(text, replace, &failed)
 	if err != nil {
-		return nil, nil, nil, s.unfit(err)
+		return nil, nil, nil, err
 	}
 	if !alone {
 		s.warnUnequal(out.Unequal)
@@ -346,12 +343,12 @@ func (s *Session) rewordPrepared(st *prepared) error {
 		s.rep.numbers.used = s.rep.numbers.used || oid >= firstOwn
 	}
 	var failed error
-	out, err := parser.Rewrite([]byte(sql), parser.Replace{Params: true, Given: given + st.pickedColumns(), Columns: s.columnsFor(&failed)})
-	if err = errors.Join(failed, err); err == nil && (out.SQL != "" || sql != st.text) {
+	out, err := s.rewrite([]byte(sql), parser.Replace{Params: true, Given: given + st.pickedColumns(), Columns: s.columnsFor(&failed)}, &failed)
+	if err == nil && sql != st.text {
 		err = s.readAlike([]byte(st.text))
 	}
 	if err != nil {
-		return s.unfit(err)
+		return err
 	}
 	s.warnUnequal(out.Unequal)
 	st.params, st.added = given, nil
@@ -360,6 +357,101 @@ func (s *Session) rewordPrepared(st *prepared) error {
 	}
 	st.frame, err = (&pgproto3.Parse{Name: st.name, Query: sql, ParameterOIDs: st.sent}).Encode(nil)
 	return err
+}
+
+// longText is the length from which on others are not made to wait until a text has been
+// rewritten: about a millisecond's work.
+const longText = 8 << 10
+
+// rewrite has a text rewritten. What the nodes are asked for in failed's errors is told.
+func (s *Session) rewrite(text []byte, replace parser.Replace, failed *error) (out parser.Rewriting, err error) {
+	if !isASCII(text) {
+		if err := s.gather(); err != nil {
+			return out, err
+		}
+		replace.Encoding = parser.EncodingOf(s.rep.main().Param("client_encoding"))
+	}
+	if len(text) < longText {
+		out, err = parser.Rewrite(text, replace)
+	} else {
+		out, err = s.rewriteAside(text, replace, failed)
+	}
+	if err = errors.Join(*failed, err); err == nil && (out.SQL != "" || out.Fill != nil) {
+		err = s.readAlike(text)
+	}
+	if err != nil {
+		return out, s.unfit(err)
+	}
+	return out, nil
+}
+
+// rewriteAside does the work where nobody else waits for it. Nodes cannot be asked
+// there: what turns out to be missing is asked for here, and the work begun again.
+func (s *Session) rewriteAside(text []byte, replace parser.Replace, failed *error) (out parser.Rewriting, err error) {
+	columns := make(map[parser.Name][]parser.Column)
+	values := make(map[parser.Chance]string)
+	type question struct {
+		table  parser.Name
+		column parser.Column
+		expr   string
+	}
+	steady := make(map[question]bool)
+	var objects []string
+	for *failed == nil {
+		var ask func()
+		used := 0 // of objects
+		aside := replace
+		aside.Columns = func(n parser.Name) []parser.Column {
+			list, known := columns[n]
+			if !known {
+				ask = func() { columns[n] = replace.Columns(n) }
+			}
+			return list
+		}
+		aside.Value = func(c parser.Chance) string {
+			switch c {
+			case parser.LargeObject:
+				if used == len(objects) {
+					ask = func() { objects = append(objects, replace.Value(c)) }
+					return "0"
+				}
+				used++
+				return objects[used-1]
+			case parser.UUID, parser.Random:
+				return replace.Value(c) // which asks nobody
+			}
+			value, known := values[c]
+			if !known {
+				ask = func() { values[c] = replace.Value(c) }
+			}
+			return value
+		}
+		if replace.Steady != nil {
+			aside.Steady = func(n parser.Name, c parser.Column, expr string) bool {
+				q := question{n, c, expr}
+				is, known := steady[q]
+				if !known {
+					ask = func() { steady[q] = replace.Steady(n, c, expr) }
+				}
+				return is
+			}
+		}
+		s.task.Block(func() { out, err = parser.Rewrite(text, aside) })
+		if ask == nil {
+			return out, err
+		}
+		ask()
+	}
+	return out, nil
+}
+
+func isASCII(text []byte) bool {
+	for _, c := range text {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // takesNoParams tells of statements that need new values at every Bind, as they can
@@ -446,6 +538,25 @@ func (s *Session) chance(c parser.Chance) (string, error) {
 		r.now = rows[0][0] + "+00"
 	}
 	return rows[0][c] + "+00", nil
+}
+
+// given is the value of a parameter that was put in.
+func (s *Session) given(a parser.Added) (string, error) {
+	if a.Count == 0 {
+		return s.chance(a.Chance)
+	}
+	b := []byte{'{'}
+	for i := range a.Count {
+		value, err := s.chance(a.Chance)
+		if err != nil {
+			return "", err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, value...)
+	}
+	return string(append(b, '}')), nil
 }
 
 // noteNames follows what SQL does to the names of prepared statements and cursors.

@@ -37,7 +37,7 @@ func (s *Session) simple(size int) error {
 		s.client.Skip(size)
 		return s.refuse(errFormat)
 	}
-	v := s.Parser.Classify(sql)
+	v := s.verdictOn(sql)
 	s.logStatement(sql)
 	if v.Pool != nil {
 		err := s.endLeft(left)

@@ -73,3 +73,16 @@ func (s *Session) parseLazily(v *parser.Verdict, name, frame []byte) (bool, erro
 	s.heard = true
 	return true, s.client.Send(&pgproto3.ParseComplete{})
 }
+
+// blockingText is the length from which on a text may take so long to be read that others
+// are not made to wait.
+const blockingText = 64 << 10
+
+// verdictOn gives the verdict on a text, which may be one in the client's buffer.
+func (s *Session) verdictOn(sql []byte) (v *parser.Verdict) {
+	if len(sql) < blockingText {
+		return s.Parser.Classify(sql)
+	}
+	s.task.Block(func() { v = s.Parser.Classify(sql) })
+	return v
+}
