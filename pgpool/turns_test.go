@@ -338,3 +338,33 @@ func TestTurnsCapAndLoss(t *testing.T) {
 		return len(v) == 1 && v[0].Open == v[0].Idle && v[0].Open <= 3 && v[0].Waiting == 0
 	})
 }
+
+// TestTurnsNamesBySQL: what PREPARE has made is there under its name, once, whatever
+// server connection a statement goes to.
+func TestTurnsNamesBySQL(t *testing.T) {
+	f := prompt(t, "num_init_children = 8", "pool_mode = transaction", "pool_size = 2", "load_balance_mode = off")
+	d, e, w := f.plain(), f.plain(), f.raw()
+	e.must("begin") // has one of the two connections, which of them depends on who came last
+	d.must("prepare a as select 1")
+	e.must("commit")
+	d.must("execute a; deallocate a")
+	e.must("begin")
+	d.must("prepare a as select 2")
+	e.must("commit")
+	if got := d.must("execute a"); got != "2" {
+		t.Errorf("got %s", got)
+	}
+	e.must("begin")
+	w.expect(t, "C(PREPARE) Z(I)", q("prepare z as select 1"))
+	e.must("commit")
+	w.expect(t, "E(42P05) Z(I)", parse("z", "select 2"), sync_)
+	w.expect(t, "T D(1) C(SELECT 1) Z(I)", q("execute z"))
+	e.must("begin")
+	w.expect(t, "2 D(1) C(SELECT 1) Z(I)", bind("", "z"), execute("", 0), sync_)
+	e.must("commit")
+	w.expect(t, "2 D(1) C(SELECT 1) Z(I)", bind("", "z"), execute("", 0), sync_)
+	w.expect(t, "t T Z(I)", describe('S', "z"), sync_)
+	w.expect(t, "E(26000) Z(I)", bind("", "none"), closes('S', "z"), sync_)
+	w.expect(t, "2 D(1) C(SELECT 1) Z(I)", bind("", "z"), execute("", 0), sync_)
+	w.expect(t, "3 1 2 D(3) C(SELECT 1) Z(I)", closes('S', "z"), parse("z", "select 3"), bind("", "z"), execute("", 0), sync_)
+}

@@ -284,6 +284,11 @@ func (s *Session) travel(c *server, v *parser.Verdict) error {
 		clear(c.shared.copies)
 		names = slices.Sorted(maps.Keys(s.sqlStmts))
 	}
+	for _, name := range s.called(v) { // what the session has ended elsewhere, or Parse has left
+		if old := s.has(c, name); old != nil && old != s.stmts[name] && (s.sqlStmts[name] == nil || old != s.sqlStmts[name].mark) {
+			s.makeRoom(c, name)
+		}
+	}
 	for _, name := range names {
 		if p := s.sqlStmts[name]; p != nil && c.stmts[name] != p.mark && !s.broken() {
 			if err := s.utter(c, p.text); err != nil {

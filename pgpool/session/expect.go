@@ -25,6 +25,7 @@ type expectation struct {
 	// Close: what the server is to forget, and what the client has forgotten. For
 	// Describe: what is described, unless it is a portal.
 	stmt, was *statement
+	sql       *sqlStatement // for Close: the same, made by PREPARE
 	// For Bind: the new portal, and the one of that name before. For Close: the
 	// portal closed, in portalWas.
 	portal, portalWas *portal
@@ -358,6 +359,8 @@ func (s *Session) takeBack(c *server) {
 			}
 		case x.kind == wire.Close && x.portalWas != nil:
 			s.portals.put(x.portalWas)
+		case x.kind == wire.Close && x.sql != nil:
+			s.sqlStmts[x.stmt.name] = x.sql
 		case x.kind == wire.Close && x.was != nil && x.was.name == "":
 			s.unnamed = x.was
 		case x.kind == wire.Close && x.was != nil:

@@ -87,6 +87,9 @@ func (s *Session) parse(size int) error {
 	if err == nil && old != nil && !s.pipe.skipping {
 		err = s.prepareAs(choice.server, old) // the server is to refuse the second of that name, if nothing else
 	}
+	if err == nil && taken && old == nil && !s.pipe.skipping {
+		err = s.prepareSQL(choice.server, string(name)) // and the second of that one
+	}
 	if err == nil && !s.pipe.skipping {
 		err = s.prepareNamed(choice.server, v)
 	}
@@ -258,7 +261,7 @@ func (s *Session) describe(size int) error {
 	case st != nil:
 		err = s.prepare(c, st)
 	case kind == 'S':
-		s.makeRoom(c, string(name)) // the client has none
+		err = s.prepareSQL(c, string(name))
 	}
 	if err != nil || s.pipe.skipping {
 		s.client.Skip(size)
@@ -380,7 +383,7 @@ func (s *Session) closeObject(size int) error {
 		x.stmt = x.was
 		c, err = s.whereIs(x.was)
 	} else {
-		x.stmt = &statement{name: string(name)}
+		x.stmt, x.sql = &statement{name: string(name)}, s.sqlStmts[string(name)]
 	}
 	if c == nil && err == nil {
 		c, err = s.mainServer()
@@ -399,6 +402,7 @@ func (s *Session) closeObject(size int) error {
 		s.unnamed = nil
 	default:
 		delete(s.stmts, string(name))
+		delete(s.sqlStmts, string(name))
 	}
 	s.record(c, "C message", nil)
 	s.send(c, s.client.Bytes()[:size])

@@ -115,6 +115,8 @@ func (s *Session) prepared(v *parser.Verdict) *route.Prepared {
 // that is nil, what SQL has perhaps prepared under the name. One whose Parse was the
 // message before goes with that: nothing has happened since.
 func (s *Session) place(st *statement, name []byte) (choice, error) {
+	parsed := s.pipe.parsed
+	s.pipe.parsed = nil // whatever comes of this Bind, the next one is not right behind
 	if p := s.sqlStmts[string(name)]; p != nil {
 		return s.choose(p.execute, nil, true, 0)
 	}
@@ -122,10 +124,10 @@ func (s *Session) place(st *statement, name []byte) (choice, error) {
 		return s.choose(opaque, nil, true, 0)
 	}
 	ch, err := s.placed, error(nil)
-	if st != s.pipe.parsed || s.conns[ch.server.Node] != ch.server || ch.server.Tainted() {
+	if st != parsed || s.conns[ch.server.Node] != ch.server || ch.server.Tainted() {
 		ch, err = s.choose(st.verdict, st.text(), true, s.near(st)+1)
 	}
-	s.pipe.parsed, st.bound = nil, true
+	st.bound = true
 	if err != nil || ch.server.shared != nil || ch.server.stmts[st.name] == st || st.meaning == s.settings.meaning || !ch.decision.Balanced {
 		return ch, err
 	}
@@ -162,7 +164,7 @@ func (s *Session) bring(st *statement, name []byte, ch choice) (choice, error) {
 	for {
 		err := s.turnTo(ch.server)
 		if st == nil && err == nil && !s.pipe.skipping {
-			s.makeRoom(ch.server, string(name)) // the client has none
+			err = s.prepareSQL(ch.server, string(name))
 		}
 		if st != nil && err == nil && !s.pipe.skipping {
 			err = s.prepareNamed(ch.server, st.verdict)
@@ -178,6 +180,16 @@ func (s *Session) bring(st *statement, name []byte, ch choice) (choice, error) {
 		}
 		ch.decision.Node, ch.decision.Balanced = s.main, false
 	}
+}
+
+// prepareSQL sees to it that server c has under a name what SQL has prepared, if it
+// has, and nothing else.
+func (s *Session) prepareSQL(c *server, name string) error {
+	if p := s.sqlStmts[name]; p != nil {
+		return s.travel(c, p.execute)
+	}
+	s.makeRoom(c, name)
+	return nil
 }
 
 // whereIs is a server that has a statement, the one spoken to before others.

@@ -59,8 +59,10 @@ type replicas struct {
 	queue   volley
 	at      *server // that has the portals named in the queue, if they are on one node only
 
-	tables map[string]*relation
-	age    uint64 // of tables, as Shared.schema
+	tables  map[string]*relation
+	age     uint64 // of tables, as Session.age
+	shifts  uint64 // how often names may have come to mean other relations, for the session alone
+	shifted bool   // and may again when the block ends, as after SET LOCAL
 
 	numbers  numbering
 	promised uint32    // the last large object's OID that this block was given
@@ -238,10 +240,8 @@ func (s *Session) leaveQuiet() {
 // endBlock ends what began with gather.
 func (s *Session) endBlock() {
 	r := s.rep
-	if r.schema {
-		s.schema.Add(1)
-	}
-	r.open, r.inner, r.aligned, r.schema, r.foreign, r.now, r.level = false, false, false, false, false, "", ""
+	s.settleNames()
+	r.open, r.inner, r.aligned, r.foreign, r.now, r.level = false, false, false, false, "", ""
 	r.promised = 0
 	clear(r.portals)
 	s.leaveQuiet()

@@ -186,12 +186,12 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 		return false, err
 	}
 	main := r.main()
-	if ok && v.Catalog || v.Class == parser.Do || v.Class == parser.Call || v.Class == parser.Unknown {
+	if ok && v.Catalog || reshapes(a) {
 		r.schema = true
-		clear(r.tables)
+		r.shift()
 	}
-	if len(v.Settings) > 0 || v.SettingsUnknown != parser.ScopeNone || v.Class == parser.Rollback || v.Class == parser.RollbackTo {
-		clear(r.tables) // names may mean others
+	if len(v.Settings) > 0 || v.SettingsUnknown != parser.ScopeNone || v.Class == parser.Discard || v.Class == parser.Rollback || v.Class == parser.RollbackTo {
+		r.shift() // names may mean others
 	}
 	if !ok {
 		s.pipe.failed = true
@@ -213,6 +213,7 @@ func (s *Session) performAll(a *act) (ok bool, err error) {
 			return ok, err
 		}
 	case main.Status == 'T' && v.Transaction != nil && v.Transaction.Chain && ok:
+		s.settleNames()
 		r.aligned, r.now = false, ""
 		if err := s.isolate(); err != nil {
 			return ok, err
@@ -458,7 +459,6 @@ func (s *Session) endReplicated() error {
 	if c == nil {
 		return errLeaderless
 	}
-	schema := s.schema.Load()
 	status := s.settle(c)
 	for _, o := range s.conns {
 		if o != nil {
@@ -469,10 +469,6 @@ func (s *Session) endReplicated() error {
 		}
 	}
 	s.behind = false
-	if r.age != schema {
-		r.age = schema
-		clear(r.tables)
-	}
 	s.pipe.reset()
 	return s.client.SendRaw(wire.ReadyForQuery, []byte{status})
 }

@@ -50,11 +50,13 @@ type prepared struct {
 	name    string
 	frame   []byte // the Parse message as it is sent
 	verdict *parser.Verdict
-	text    string // as the client sent it
+	text    string // as the client sent it; by PREPARE, as nodes were
+	source  string // by PREPARE: as the client sent it
 	types   []uint32
-	sent    []uint32 // the types as they are sent
-	all     bool     // all nodes run it
-	age     uint64
+	sent    []uint32        // the types as they are sent
+	all     bool            // all nodes run it
+	age     uint64          // of the frame, as Shared.schema
+	shifts  uint64          // and as replicas.shifts
 	params  int             // the client's
 	picks   []pick          // parameters behind them that the main node gives
 	added   []parser.Added  // and behind these that we give
@@ -238,7 +240,7 @@ func (s *Session) think(st *prepared, bound bool) error {
 	if err != nil {
 		return err
 	}
-	st.all, st.age = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load()
+	st.all, st.age, st.shifts = s.everywhere(st.verdict, d, []byte(st.text)), s.schema.Load(), s.rep.shifts
 	if !st.all || s.rep.failed() || st.verdict.Class == parser.CopyIn && !bound {
 		return nil
 	}
@@ -271,16 +273,22 @@ func (s *Session) replicateBind(size int) error {
 		}
 		return s.bindLocal(st, size)
 	}
+	if p := s.portals.find(name); p != nil && p.local != nil { // which Execute would run instead
+		if p.name != "" {
+			s.client.Skip(size)
+			return s.refusePipeline(cursorExists(p.name))
+		}
+		p.close()
+	}
 	st := r.stmts[string(stName)]
-	portal, frame := string(name), bytes.Clone(s.client.Bytes()[:size])
+	portal, called, frame := string(name), string(stName), bytes.Clone(s.client.Bytes()[:size])
 	args := bytes.Clone(rest)
 	s.client.Skip(size)
 	b := &replicaPortal{stmt: st, all: true, decision: route.Decision{Node: s.main, Reason: route.ReasonOpaque, Write: true}}
 	m := message{kind: wire.Bind, stmt: st}
 	added, given := []parser.Added(nil), 0
 	if st != nil {
-		if st.all && (st.age != s.schema.Load() || takesNoParams(st.verdict)) && !r.failed() {
-			// What a column's default is may have changed since, or what a name means.
+		if st.all && (s.aged(st) || takesNoParams(st.verdict)) && !r.failed() {
 			again := *st
 			if st.verdict.Class == parser.CopyIn { // the time is that of the block it runs in
 				if err := s.prepareAll(st.verdict, true); err != nil {
@@ -294,16 +302,19 @@ func (s *Session) replicateBind(size int) error {
 				st = &again
 				r.stmts[st.name], m.stmt, b.stmt = st, st, st
 			}
-			st.age = again.age
+			st.age, st.shifts = again.age, again.shifts
 		}
 		b.all, added, given = st.all, st.added, st.params
 		if b.decision, err = s.consult(st.verdict, []byte(st.text), true); err != nil {
 			return s.refusePipeline(err)
 		}
-	} else if p, ok := r.sql[string(stName)]; ok {
-		added, given = p.added, p.params
+	} else if r.sql[called] != nil {
+		if err := s.renew(called); err != nil {
+			return s.refusePipeline(err)
+		}
+		added, given = r.sql[called].added, r.sql[called].params
 	} else {
-		return s.refusePipeline(noStatement(string(stName)))
+		return s.refusePipeline(noStatement(called))
 	}
 	if st != nil {
 		if c := s.cursorAt(st.verdict); c != nil {
@@ -340,7 +351,7 @@ func (s *Session) replicateBind(size int) error {
 			}
 			values = append(values, value)
 		}
-		frame = withParams(name, stName, args, given, values)
+		frame = withParams(portal, called, args, given, values)
 	}
 	m.frame, m.portal = frame, b
 	r.portals[portal] = b

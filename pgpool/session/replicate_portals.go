@@ -77,7 +77,7 @@ func noStatement(name string) *wire.Error {
 
 // withParams is a Bind message with more parameters, as text. If the client has
 // not given as many as it should, the server is to say so.
-func withParams(portal, stmt, args []byte, given int, values []string) []byte {
+func withParams(portal, stmt string, args []byte, given int, values []string) []byte {
 	frame := append([]byte{wire.Bind}, 0, 0, 0, 0)
 	frame = append(append(frame, portal...), 0)
 	frame = append(append(frame, stmt...), 0)

@@ -42,8 +42,9 @@ func (s *Session) replicateQuery(size int) error {
 	}
 	s.unnamed = nil
 	delete(s.rep.stmts, "")
-	if p := s.rep.portals[""]; p != nil && v.Class != parser.Empty {
+	if v.Class != parser.Empty {
 		delete(s.rep.portals, "")
+		s.portals.unnamed.close()
 	}
 	parts := v.Parts
 	if v.Class != parser.Multi {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -58,9 +59,47 @@ WHERE s.relkind = 'S' AND (s.oid = pg_catalog.to_regclass($1)
        WHERE w.ev_class = pg_catalog.to_regclass($1)) t)))
 ORDER BY 6`
 
+// age changes when a relation may have changed, or a name may mean another one.
+func (s *Session) age() uint64 { return s.schema.Load() + s.rep.shifts }
+
+// shift notes that names may mean other relations from now on, and others again when
+// the block ends.
+func (r *replicas) shift() {
+	r.shifts++
+	r.shifted = true
+}
+
+// reshapes tells whether an act has run code that may have done so, though its text
+// does not show it.
+func reshapes(a *act) bool {
+	switch v := a.verdict; v.Class {
+	case parser.Do, parser.Call, parser.Unknown, parser.CommitPrepared:
+		return true
+	case parser.Execute:
+		return a.decision.Opaque || a.decision.Effect == nil || a.decision.Effect.Class == parser.Select
+	}
+	return a.decision.Opaque
+}
+
+// settleNames draws the conclusions of a transaction's end for what names mean.
+func (s *Session) settleNames() {
+	r := s.rep
+	if r.schema {
+		s.schema.Add(1)
+	}
+	if r.shifted {
+		r.shifts++
+	}
+	r.schema, r.shifted = false, false
+}
+
 // relation looks a relation up on the main node.
 func (s *Session) relation(name string) (*relation, error) {
 	r := s.rep
+	if age := s.age(); r.age != age { // another session may have changed the schema since the last statement
+		clear(r.tables)
+		r.age = age
+	}
 	if t := r.tables[name]; t != nil {
 		return t, nil
 	}
@@ -216,10 +255,17 @@ func (s *Session) reword(v *parser.Verdict, text []byte) (sent []byte, fill *par
 	if err := s.lockFor(v, text); err != nil {
 		return nil, nil, err
 	}
+	if err := s.renewCalled(v); err != nil {
+		return nil, nil, err
+	}
 	if err := s.teachAll(v); err != nil {
 		return nil, nil, err
 	}
-	if text, err = s.withPicks(v, text); err != nil {
+	said := text
+	if text, err = s.withPicks(v, text); err == nil && !bytes.Equal(text, said) {
+		err = s.readAlike(said)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	text, r.making, fill, err = s.withValues(v, text)
@@ -251,6 +297,7 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 			return nil
 		},
 	}
+	source := text
 	alone := v.Class == parser.CopyIn && len(r.set) < 2 // whose data need not be filled
 	if !alone {
 		replace.Steady = s.steady(&failed)
@@ -266,7 +313,8 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 		text = []byte(out.SQL)
 	}
 	if v.Class == parser.Prepare {
-		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), added: out.Added, params: out.Params}
+		making = &prepared{name: v.Name, verdict: v.Inner, text: string(text), source: string(source), added: out.Added, params: out.Params}
+		making.age, making.shifts = s.schema.Load(), r.shifts
 	}
 	return text, making, out.Fill, nil
 }
@@ -275,6 +323,9 @@ func (s *Session) withValues(v *parser.Verdict, text []byte) (sent []byte, makin
 // PREPARE and what takesNoParams are sent with values.
 func (s *Session) rewordPrepared(st *prepared) error {
 	if st.verdict.Class == parser.Prepare || takesNoParams(st.verdict) {
+		if err := s.renewCalled(st.verdict); err != nil {
+			return err
+		}
 		text, making, fill, err := s.withValues(st.verdict, []byte(st.text))
 		if err != nil {
 			return err
@@ -293,6 +344,9 @@ func (s *Session) rewordPrepared(st *prepared) error {
 	}
 	var failed error
 	out, err := s.rewrite([]byte(sql), parser.Replace{Params: true, Given: given + st.pickedColumns(), Columns: s.columnsFor(&failed)}, &failed)
+	if err == nil && sql != st.text {
+		err = s.readAlike([]byte(st.text))
+	}
 	if err != nil {
 		return err
 	}
@@ -322,7 +376,10 @@ func (s *Session) rewrite(text []byte, replace parser.Replace, failed *error) (o
 	} else {
 		out, err = s.rewriteAside(text, replace, failed)
 	}
-	if err = errors.Join(*failed, err); err != nil {
+	if err = errors.Join(*failed, err); err == nil && (out.SQL != "" || out.Fill != nil) {
+		err = s.readAlike(text)
+	}
+	if err != nil {
 		return out, s.unfit(err)
 	}
 	return out, nil
@@ -405,6 +462,22 @@ func takesNoParams(v *parser.Verdict) bool {
 		return true
 	}
 	return false
+}
+
+// readAlike refuses a statement that is to be rewritten and that servers may read
+// otherwise than the parser, who takes a backslash in a string for itself.
+func (s *Session) readAlike(text []byte) error {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return nil
+	}
+	if err := s.gather(); err != nil {
+		return err
+	}
+	if s.rep.main().Param("standard_conforming_strings") != "off" {
+		return nil
+	}
+	return &wire.Error{Severity: "ERROR", Code: "0A000", Message: "this statement cannot be made to do the same on all nodes",
+		Detail: "It has a backslash, and standard_conforming_strings is off.", Hint: "Write strings with backslashes as E'...' with standard_conforming_strings on."}
 }
 
 // unfit is the client's word for a statement that cannot be sent to all nodes.
@@ -518,6 +591,62 @@ func (s *Session) noteNames(v *parser.Verdict) {
 			}
 		}
 	}
+}
+
+// aged tells whether a prepared statement is to be thought of again: what a column's
+// default is may have changed since, or what a name means.
+func (s *Session) aged(st *prepared) bool {
+	return st.age != s.schema.Load() || st.shifts != s.rep.shifts
+}
+
+// renewCalled is renew for what a statement of SQL calls.
+func (s *Session) renewCalled(v *parser.Verdict) error {
+	if v.Class == parser.Explain && v.Inner != nil {
+		v = v.Inner
+	}
+	if v.Class != parser.Execute {
+		return nil
+	}
+	return s.renew(v.Name)
+}
+
+// renew has a prepared statement that is to be executed by its name in SQL, or was
+// prepared by SQL, mean what its text means now.
+func (s *Session) renew(name string) error {
+	r := s.rep
+	if r.failed() {
+		return nil
+	}
+	if st := r.stmts[name]; st != nil && st.all && s.aged(st) {
+		again := *st
+		if err := s.think(&again, false); err != nil {
+			return err
+		}
+		if !bytes.Equal(again.frame, st.frame) {
+			st = &again // teachAll prepares it
+			r.stmts[name] = st
+		}
+		st.age, st.shifts = again.age, again.shifts
+	}
+	p := r.sql[name]
+	if p == nil || !s.aged(p) {
+		return nil
+	}
+	text, making, _, err := s.withValues(s.Parser.Classify([]byte(p.source)), []byte(p.source))
+	if err != nil || making == nil {
+		return err
+	}
+	if string(text) != p.text {
+		if err := s.gather(); err != nil {
+			return err
+		}
+		if err := s.bidAll(r.set, "DEALLOCATE "+quoteIdent(name), string(text)); err != nil {
+			delete(r.sql, name)
+			return err
+		}
+	}
+	r.sql[name] = making
+	return nil
 }
 
 // teachAll prepares on all nodes what a statement of SQL, as EXECUTE, calls by a

@@ -92,11 +92,15 @@ func (s *Session) bindLocal(st *statement, size int) error {
 		return s.refuseInPipeline(&wire.Error{Severity: "ERROR", Code: "08P01",
 			Message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement \"%s\" requires 0", params, st.name)})
 	case p.name != "" && old != nil && (old.server != nil || old.local != nil):
-		return s.refuseInPipeline(&wire.Error{Severity: "ERROR", Code: "42P03", Message: fmt.Sprintf("cursor \"%s\" already exists", p.name)})
+		return s.refuseInPipeline(cursorExists(p.name))
 	}
 	p.local.formats = formats
 	s.portals.put(p)
 	return s.client.Send(&pgproto3.BindComplete{})
+}
+
+func cursorExists(name string) *wire.Error {
+	return &wire.Error{Severity: "ERROR", Code: "42P03", Message: fmt.Sprintf("cursor \"%s\" already exists", name)}
 }
 
 // bound reads what follows the names in a Bind without parameters. If there are
