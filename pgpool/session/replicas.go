@@ -282,11 +282,33 @@ func (s *Session) took(c *server) (rows [][]string, err error) {
 
 // tookValues is took with the values as they come; nil is null.
 func (s *Session) tookValues(c *server) (rows [][][]byte, err error) {
+	refused, err := s.hearOut(c, func(typ byte, body []byte) error {
+		if typ != wire.DataRow {
+			return nil
+		}
+		var row pgproto3.DataRow
+		err := row.Decode(bytes.Clone(body))
+		rows = append(rows, row.Values)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refused != nil {
+		if err := s.sweep(c); err != nil {
+			return nil, err
+		}
+	}
+	return rows, refused
+}
+
+// hearOut sends what was put and reads the answers up to ReadyForQuery. note is given
+// them; what it keeps of a body it copies. refused is an error of the server's.
+func (s *Session) hearOut(c *server, note func(typ byte, body []byte) error) (refused, err error) {
 	if err := c.Flush(); err != nil {
 		c.Taint() // the answer may still come
 		return nil, err
 	}
-	var refused error
 	for {
 		typ, body, err := c.Frame(answerLimit)
 		if err != nil {
@@ -294,12 +316,6 @@ func (s *Session) tookValues(c *server) (rows [][][]byte, err error) {
 			return nil, err
 		}
 		switch typ {
-		case wire.DataRow:
-			var row pgproto3.DataRow
-			if err := row.Decode(bytes.Clone(body)); err != nil {
-				return nil, &backend.Error{Node: c.Node, Err: err}
-			}
-			rows = append(rows, row.Values)
 		case wire.ErrorResponse:
 			refused = s.refusal(c, body)
 		case wire.ParameterStatus:
@@ -310,12 +326,12 @@ func (s *Session) tookValues(c *server) (rows [][][]byte, err error) {
 		case wire.ReadyForQuery:
 			c.Status = body[0]
 			c.Skip(5 + len(body))
-			if refused != nil {
-				if err := s.sweep(c); err != nil {
-					return nil, err
-				}
+			return refused, nil
+		default:
+			if err := note(typ, body); err != nil {
+				c.Taint()
+				return nil, &backend.Error{Node: c.Node, Err: err}
 			}
-			return rows, refused
 		}
 		c.Skip(5 + len(body))
 	}

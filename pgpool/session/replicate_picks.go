@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,12 +28,14 @@ type pick struct {
 
 // picksFor finds the picks of a statement that is about to run on several nodes.
 func (s *Session) picksFor(v *parser.Verdict, text []byte) *parser.Picking {
-	r := s.rep
-	if len(r.set) < 2 || r.failed() || !v.Writes && !v.WritingWith {
+	if !s.canPick() || !v.Writes && !v.WritingWith {
 		return nil
 	}
 	return parser.Picks(text)
 }
+
+// canPick tells whether there are others for whom the main node can choose.
+func (s *Session) canPick() bool { return len(s.rep.set) >= 2 && !s.rep.failed() }
 
 // withPicks is a text with what the main node has chosen. What cannot be asked of it
 // alone is left as it is.
@@ -65,7 +68,11 @@ func (s *Session) withPicks(v *parser.Verdict, text []byte) ([]byte, error) {
 // behind the client's.
 func (s *Session) prepareWithPicks(st *prepared) (text string, err error) {
 	st.picks, st.sent = nil, st.types
-	if !(st.verdict.Writes || st.verdict.WritingWith) || parser.Picks([]byte(st.text)) == nil {
+	if !st.verdict.Writes && !st.verdict.WritingWith {
+		return st.text, nil
+	}
+	p := parser.Picks([]byte(st.text))
+	if p == nil {
 		return st.text, nil
 	}
 	if err := s.gather(); err != nil {
@@ -74,8 +81,7 @@ func (s *Session) prepareWithPicks(st *prepared) (text string, err error) {
 	if err := s.align(); err != nil {
 		return "", err
 	}
-	p := s.picksFor(st.verdict, []byte(st.text))
-	if p == nil {
+	if !s.canPick() {
 		return st.text, nil
 	}
 	main := s.rep.main()
@@ -298,19 +304,9 @@ const pickLimit = 32 << 20
 
 // tookAll is took with what is described, and with what is null.
 func (s *Session) tookAll(c *server) (*explored, error) {
-	if err := c.Flush(); err != nil {
-		c.Taint() // the answer may still come
-		return nil, err
-	}
 	var e explored
-	var refused error
 	size := 0
-	for {
-		typ, body, err := c.Frame(answerLimit)
-		if err != nil {
-			c.Taint()
-			return nil, err
-		}
+	refused, err := s.hearOut(c, func(typ byte, body []byte) (err error) {
 		switch typ {
 		case wire.ParameterDesc:
 			var d pgproto3.ParameterDescription
@@ -318,43 +314,24 @@ func (s *Session) tookAll(c *server) (*explored, error) {
 			e.params = d.ParameterOIDs
 		case wire.RowDescription:
 			var d pgproto3.RowDescription
-			err = d.Decode(body)
-			for i := range d.Fields {
-				d.Fields[i].Name = append([]byte(nil), d.Fields[i].Name...)
-			}
+			err = d.Decode(bytes.Clone(body))
 			e.fields = d.Fields
 		case wire.DataRow:
+			if size += len(body); size > pickLimit {
+				return nil
+			}
 			var row pgproto3.DataRow
-			err = row.Decode(body)
-			values := make([][]byte, len(row.Values))
-			for i, v := range row.Values {
-				if v != nil {
-					values[i] = append([]byte{}, v...)
-				}
-			}
-			if size += len(body); size <= pickLimit {
-				e.rows = append(e.rows, values)
-			}
-		case wire.ErrorResponse:
-			refused = s.refusal(c, body)
-		case wire.ParameterStatus:
-			c.NoteParam(body)
-			s.overheard(c.Conn, typ, body)
-		case wire.Notification:
-			s.overheard(c.Conn, typ, body)
-		case wire.ReadyForQuery:
-			c.Status = body[0]
-			c.Skip(5 + len(body))
-			if refused == nil && size > pickLimit {
-				refused = &wire.Error{Severity: "ERROR", Code: "54000", Message: "a subselect that chooses rows by what differs between nodes has chosen too many",
-					Detail: fmt.Sprintf("They are more than %d MB.", pickLimit>>20), Hint: "Give it an ORDER BY."}
-			}
-			return &e, refused
+			err = row.Decode(bytes.Clone(body))
+			e.rows = append(e.rows, row.Values)
 		}
-		if err != nil {
-			c.Taint()
-			return nil, &backend.Error{Node: c.Node, Err: err}
-		}
-		c.Skip(5 + len(body))
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	if refused == nil && size > pickLimit {
+		refused = &wire.Error{Severity: "ERROR", Code: "54000", Message: "a subselect that chooses rows by what differs between nodes has chosen too many",
+			Detail: fmt.Sprintf("They are more than %d MB.", pickLimit>>20), Hint: "Give it an ORDER BY."}
+	}
+	return &e, refused
 }
